@@ -1,0 +1,3 @@
+"""The Message Submission Agent for Digipoort."""
+
+__version__ = "0.1.0"

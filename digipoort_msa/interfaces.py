@@ -1,0 +1,157 @@
+"""Every seam of the MSA: what a realm, a policy, a spool or a delivery back end promises.
+
+An engineer who adds a back end implements one of these and declares it in one line of
+:mod:`digipoort_msa.service`.  Addresses, envelopes and replies are the frozen values of
+:mod:`digipoort_msa.smtp`; nothing here knows about sockets.
+
+Errors have one rule everywhere.  A decision against the client is
+:class:`digipoort_msa.smtp.reply.Refused`, which carries the reply to send; any other
+exception is our own failure, is logged, and is a 451 to the client.
+"""
+
+from zope.interface import Attribute, Interface
+
+
+class IAccountStore(Interface):
+    """The accounts of one realm, wherever they are kept."""
+
+    mechanisms = Attribute("frozenset[str]: the SASL mechanisms this store can verify (A7)")
+
+    def account(username):
+        """Look an account up.
+
+        :param username: ``str``, prepared with SASLprep (A4).
+        :return: ``Deferred[Account | None]``; ``None`` for an unknown name.  An account that may not
+            log in is returned with its status, never hidden: the checker decides (CVE-2022-24732).
+        :raise Unavailable: (as the Deferred's failure) the store cannot be asked now; the client is
+            told ``454 4.7.0``.
+        """
+
+
+class ISubmitter(Interface):
+    """The avatar of ``twisted.cred``: an account that may submit."""
+
+    account = Attribute("str: the account's name, as stored")
+    realm = Attribute("str: the realm's name")
+
+    def begin(reverse_path, parameters, trace):
+        """Start a mail transaction (MAIL).
+
+        :param reverse_path: :class:`~digipoort_msa.smtp.envelope.Path`.
+        :param parameters: :class:`~digipoort_msa.smtp.envelope.MailParameters`.
+        :param trace: :class:`~digipoort_msa.smtp.envelope.Trace`: the facts for ``Received:`` and the log.
+        :return: :class:`ISubmission`, now or as a Deferred.
+        :raise Refused: policy says no; also as the Deferred's failure.
+        """
+
+
+class ISubmission(Interface):
+    """One mail transaction.  After ``commit`` or ``abort`` it is spent."""
+
+    queue_id = Attribute("str: the id that the log, ``Received:``, the 250 and the queue tools show (M6)")
+
+    def recipient(forward_path, parameters):
+        """Add a recipient (RCPT).
+
+        :return: ``None``, now or as a Deferred.
+        :raise Refused: this recipient is not accepted; the others stand.
+        """
+
+    def open():
+        """Content begins (DATA or the first BDAT)."""
+
+    def write(octets):
+        """Take a segment of content, already unstuffed.
+
+        :param octets: ``bytes``.
+        :return: ``None``, or a Deferred that fires when more may be written: the caller stops reading
+            from the client until then, which is what keeps memory constant.
+        """
+
+    def commit():
+        """Content is complete.
+
+        :return: a Deferred that fires with the queue id only when message and envelope are on stable
+            storage (M6).
+        :raise Refused: as the failure, when a policy or the store refuses the whole message.
+        """
+
+    def abort():
+        """Forget everything; safe at any moment before ``commit`` was called."""
+
+
+class IPolicy(Interface):
+    """A rule on what may be submitted.  Each method returns ``None``, now or as a Deferred, or raises
+    :class:`~digipoort_msa.smtp.reply.Refused`."""
+
+    def sender(account, path, parameters):
+        """At MAIL: may ``account`` (its name, ``str``) send from ``path``?"""
+
+    def recipient(account, envelope, path, parameters):
+        """At RCPT: may this transaction (an ``Envelope`` so far) have ``path`` as one more recipient?"""
+
+    def content(account, envelope, head):
+        """At the end of data: may this message pass?  ``head`` is its first octets, 64 KiB at most."""
+
+
+class ISpool(Interface):
+    """Stable storage for accepted messages."""
+
+    def receive():
+        """Begin to store a message; returns :class:`IIncoming` at once, with a fresh queue id."""
+
+
+class IIncoming(Interface):
+    """A message on its way into the spool."""
+
+    queue_id = Attribute("str: unique for as long as logs are kept")
+
+    def write(octets):
+        """Append content; returns ``None``, or a Deferred to wait for before writing more."""
+
+    def commit(envelope):
+        """Make it durable.
+
+        :param envelope: :class:`~digipoort_msa.smtp.envelope.Envelope` with this queue id.
+        :return: Deferred that fires with the content's location (``str``, for the log) once the message
+            survives a power cut.  Its failure means that nothing was kept.
+        """
+
+    def abort():
+        """Remove what was written."""
+
+
+class IContent(Interface):
+    """A stored message's octets, readable as often as needed."""
+
+    size = Attribute("int: octets")
+    eight_bit = Attribute("bool: some octet is above 127, so 8BITMIME is needed (RFC 6152)")
+
+    def open():
+        """Return a fresh :class:`IContentReader` at the first octet."""
+
+
+class IContentReader(Interface):
+    """One reading of a content, a segment at a time, never blocking the reactor."""
+
+    def read():
+        """``Deferred[bytes]``: the next segment (256 KiB at most), ``b""`` at the end."""
+
+    def close():
+        """Let go of the file; safe to call twice."""
+
+
+class IDelivery(Interface):
+    """The way out: hands a message to what comes next."""
+
+    def deliver(envelope, content):
+        """Try each recipient of ``envelope`` once.
+
+        :param envelope: :class:`~digipoort_msa.smtp.envelope.Envelope`; its recipients are the ones
+            still to be served.
+        :param content: :class:`IContent`.
+        :return: ``Deferred[Mapping[Path, Outcome]]`` with an
+            :class:`~digipoort_msa.smtp.envelope.Outcome` for every recipient: 2yz is done, 4yz is tried
+            again later, 5yz is a permanent failure.  It does not fail for anything a peer does; a
+            failure is a defect, counts as 4yz for all, and is logged.
+        """

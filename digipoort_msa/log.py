@@ -1,0 +1,67 @@
+"""The events of the MSA's log: one line each in the journal, structured fields beneath.
+
+Every event is one constant here: its name, its level and the sentence that a person reads.  The fields
+in the sentence are the fields of the structured event, so a JSON observer
+(``twistd --logger twisted.logger.jsonFileLogObserver``) shows the same facts to a machine.  One session
+id ties a connection's events together, one queue id a message's.  No event carries a credential.
+"""
+
+from attrs import frozen
+from twisted.logger import Logger, LogLevel
+
+_logger = Logger(namespace="digipoort_msa")
+
+
+@frozen
+class Event:
+    """One kind of event; ``sentence`` is a Twisted log format."""
+
+    name: str
+    sentence: str
+    level: object = LogLevel.info
+
+
+def emit(event: Event, **fields: object) -> None:
+    """Log one event.  Text that a peer chose is shown with its controls escaped, so that it cannot
+    forge a line."""
+    shown = {name: _printable(value) for name, value in fields.items()}
+    _logger.emit(event.level, event.sentence, event=event.name, **shown)
+
+
+def failure(event: Event, reason: object, **fields: object) -> None:
+    """Log a defect of ours with its traceback."""
+    shown = {name: _printable(value) for name, value in fields.items()}
+    _logger.failure(event.sentence, failure=reason, level=event.level, event=event.name, **shown)
+
+
+def _printable(value: object) -> object:
+    if isinstance(value, str) and not value.isprintable():
+        return value.encode("unicode_escape").decode("ascii")
+    return value
+
+
+# -- connections (server) --------------------------------------------------------------------------
+LISTENING = Event("listening", "listening on {address} ({tls})")
+CONNECTED = Event("connected", "{session} connected from {peer} to {listener}")
+TLS_STARTED = Event("tls-started", "{session} TLS is up: {tls}")
+TLS_FAILED = Event("tls-failed", "{session} TLS failed with {peer}: {reason}", LogLevel.warn)
+DISCONNECTED = Event("disconnected", "{session} disconnected: {reason}; {messages} queued")
+REFUSED = Event("refused", "{session} {command} refused with {reply}: {reason}", LogLevel.warn)
+
+# -- authentication (server, accounts) -------------------------------------------------------------
+AUTHENTICATED = Event("authenticated", "{session} authenticated as {account} in realm {realm} with {mechanism}")
+NOT_AUTHENTICATED = Event(
+    "not-authenticated", "{session} {mechanism} from {peer} failed for {username}: {reason}", LogLevel.warn
+)
+HASH_UPGRADED = Event("hash-upgraded", "the password hash of {account} in realm {realm} was upgraded")
+
+# -- messages (submission, spool, delivery) --------------------------------------------------------
+QUEUED = Event(
+    "queued", "{session} queued as {queue_id}: {size} octets from {sender} for {recipients}, kept in {location}"
+)
+DELIVERED = Event("delivered", "{queue_id} delivered to {recipient} by {hop}: {reply}")
+DEFERRED = Event("deferred", "{queue_id} for {recipient} deferred by {hop}: {reply}; next try in {delay} s")
+FAILED = Event("failed", "{queue_id} for {recipient} failed at {hop}: {reply}", LogLevel.error)
+
+# -- our own failures ------------------------------------------------------------------------------
+DEFECT = Event("defect", "unexpected failure in {where}", LogLevel.critical)

@@ -1,0 +1,100 @@
+"""The values of a mail transaction: paths, parameters, the envelope and its trace (RFC 5321 2.3.1).
+
+All are frozen, and are checked when they are made: a :class:`Path` cannot hold a control character, so
+no code that receives one has to look again (GHSA-v3q9-hj7j-63hq).
+"""
+
+from collections.abc import Iterator
+
+from attrs import field, frozen
+
+from digipoort_msa.smtp.reply import Reply
+
+
+def _without_controls(instance: object, attribute: object, value: str) -> None:
+    if any(character < " " or character == "\x7f" for character in value):
+        raise ValueError("an address cannot hold a control character")
+
+
+@frozen
+class Path:
+    """A reverse-path or forward-path without its angle brackets, exactly as the client wrote it (M1).
+
+    Both parts empty is the null reverse-path ``<>``; ``Path("postmaster", "")`` is the one forward-path
+    without a domain that RFC 5321 4.5.1 allows.  A quoted local-part keeps its quotes.
+    """
+
+    local_part: str = field(validator=_without_controls)
+    domain: str = field(validator=_without_controls)
+
+    def __str__(self) -> str:
+        return f"{self.local_part}@{self.domain}" if self.domain else self.local_part
+
+    @classmethod
+    def from_text(cls, text: str) -> "Path":
+        """The inverse of ``str()``: for paths read back from our own storage."""
+        local_part, at, domain = text.rpartition("@")
+        return cls(local_part, domain) if at else cls(domain, "")
+
+    @property
+    def is_null(self) -> bool:
+        return not self.local_part and not self.domain
+
+    @property
+    def is_ascii(self) -> bool:
+        """False where SMTPUTF8 is needed to pass this path on (RFC 6531 3.4)."""
+        return self.local_part.isascii() and self.domain.isascii()
+
+
+NULL_PATH = Path("", "")
+
+
+@frozen
+class MailParameters:
+    """What MAIL said besides the reverse-path."""
+
+    size: int | None = None  # octets, RFC 1870
+    body_8bitmime: bool = False  # BODY=8BITMIME, RFC 6152
+    smtputf8: bool = False  # RFC 6531
+    auth: str | None = None  # RFC 4954 5, decoded; None where absent
+
+
+@frozen
+class RcptParameters:
+    """What RCPT said besides the forward-path; no extension in use has any yet."""
+
+
+@frozen
+class Trace:
+    """The facts of a session that ``Received:`` and the log show (RFC 5321 4.4); nothing learnt in clear."""
+
+    session_id: str
+    server_name: str
+    client_address: str  # an IP address, or "local" for a unix socket
+    client_name: str | None  # EHLO's argument under TLS; None where the client gave none (T5)
+    tls: str | None  # such as "TLSv1.3 TLS_AES_256_GCM_SHA384"
+
+
+@frozen
+class Envelope:
+    """A message's envelope as it is spooled and delivered."""
+
+    queue_id: str
+    realm: str
+    account: str
+    session_id: str
+    reverse_path: Path
+    recipients: tuple[Path, ...]
+    received_at: float  # seconds since the epoch, UTC
+    parameters: MailParameters = MailParameters()
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self.recipients)
+
+
+@frozen
+class Outcome:
+    """What became of one recipient in one delivery attempt."""
+
+    reply: Reply  # the hop's own reply, or ours where there was none
+    hop: str  # "core.example.nl:25", a Maildir's path, ...
