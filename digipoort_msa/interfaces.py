@@ -12,6 +12,49 @@ exception is our own failure, is logged, and is a 451 to the client.
 from zope.interface import Attribute, Interface
 
 
+class Unavailable(Exception):
+    """A store or a service that we depend on cannot answer now: the client may come back.
+
+    To a login it is ``454 4.7.0``, elsewhere 451; the cause is for the log alone.
+    """
+
+
+class Throttled(Exception):
+    """Too many logins failed: no further one is looked at for a while (A8); ``421 4.7.0``."""
+
+    def __init__(self, retry_after: float) -> None:
+        """:param retry_after: seconds from now until an attempt is looked at again; for the log."""
+        super().__init__(f"too many failed logins; the next is looked at in {retry_after:.0f} s")
+        self.retry_after = retry_after
+
+
+class IRealms(Interface):
+    """Every realm of this MSA behind one door: who may log in with what, and as whom."""
+
+    mechanisms = Attribute(
+        "tuple[str, ...]: the SASL mechanisms that some realm offers, in the registry's order"
+    )
+
+    def realms_offering(mechanism):
+        """Which realms offer a mechanism: it is in their settings, and their store can verify it (A7).
+
+        :param mechanism: ``str``, as in the registry.
+        :return: ``tuple[str, ...]`` of realm names, the first realm first.
+        """
+
+    def login(credential, source):
+        """Find the credential's realm, verify it, and give the submitter it stands for.
+
+        :param credential: provides one of the interfaces of :mod:`digipoort_msa.sasl.credentials`.
+        :param source: ``str``, the client's IP address; guessing is counted by it (A8).
+        :return: ``Deferred[ISubmitter]``.  It may take its time on purpose, after failures.
+        :raise UnauthorizedLogin: (``twisted.cred.error``; all of these as the Deferred's failure) the
+            credential is no good, for whatever reason: 535.  The text says which, for the log (A5).
+        :raise Unavailable: the store cannot be asked, or too many verifications wait: 454.
+        :raise Throttled: too many failures: 421.
+        """
+
+
 class IAccountStore(Interface):
     """The accounts of one realm, wherever they are kept."""
 
