@@ -1,0 +1,73 @@
+"""Which password was right a moment ago, without keeping any password.
+
+A client that logs in again and again is spared the slow hash.  The theory:
+
+- An entry's key is realm, name and mechanism, framed by length, so that users and realms never mix
+  (CVE-2025-30189).
+- Its value is an HMAC, under a key that lives and dies with this process, over realm, name, mechanism,
+  *the stored hash* and the password.  The caller has just read the account and looked at its status; a new
+  password means a new hash, and the tag no longer fits.  So any change of an account voids its entry at once,
+  and no one has to remember to empty the cache.
+- Entries expire, and the least recently used go first when there are too many.
+"""
+
+import hmac
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+from digipoort_msa.accounts.account import Account
+from digipoort_msa.accounts.framing import framed
+
+
+class VerifiedPasswords:
+    """The cache; any thread may use it."""
+
+    def __init__(self, now: Callable[[], float], *, seconds: float = 300.0, entries: int = 10_000) -> None:
+        """
+        :param now: the clock, in seconds; such as ``reactor.seconds``.
+        :param seconds: how long an entry holds; 0 switches the cache off.
+        :param entries: how many accounts are remembered.
+        """
+        self._now = now
+        self._seconds = seconds
+        self._entries = entries
+        self._key = secrets.token_bytes(32)
+        self._tags: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def remember(self, account: Account, mechanism: str, password: str, password_hash: str) -> None:
+        """``password`` was right for ``account``, whose hash is (from now on) ``password_hash``."""
+        if self._seconds <= 0:
+            return
+        key = framed(account.realm, account.name, mechanism)
+        entry = self._tag(account, mechanism, password, password_hash), self._now() + self._seconds
+        with self._lock:
+            self._tags[key] = entry
+            self._tags.move_to_end(key)
+            if len(self._tags) > self._entries:
+                self._tags.popitem(last=False)
+
+    def knows(self, account: Account, mechanism: str, password: str) -> bool:
+        """Was this password right for this account, exactly as it is now?
+
+        :param account: just read from its store.
+        """
+        key = framed(account.realm, account.name, mechanism)
+        with self._lock:
+            tag, expires = self._tags.get(key, (b"", 0.0))
+            if not tag:
+                return False
+            if expires <= self._now():
+                del self._tags[key]
+                return False
+            self._tags.move_to_end(key)
+        return hmac.compare_digest(tag, self._tag(account, mechanism, password, account.password_hash))
+
+    def _tag(self, account: Account, mechanism: str, password: str, password_hash: str) -> bytes:
+        text = framed(account.realm, account.name, mechanism, password_hash, password)
+        return hmac.digest(self._key, text, "sha256")
+
+    def __len__(self) -> int:
+        return len(self._tags)

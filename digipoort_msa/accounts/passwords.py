@@ -1,0 +1,101 @@
+"""Passwords: hashing them, and verifying one without telling what exists (A5, A7).
+
+New hashes are argon2id.  Hashes of other schemes, or of other parameters, are still verified, and are made
+anew at the next login that proves the password.
+
+To a client, and to its clock, these are the same: an unknown name, an account that may not log in, an account
+without a usable hash, and a wrong password.  Each costs exactly one verification; where there is no hash
+to verify against, a hash of the current parameters that nobody knows the password of stands in.  The cache
+(:mod:`.cache`) only ever shortens the way of a *right* password.  One difference remains: a hash
+that waits for its upgrade costs what its own scheme costs.
+
+A verification takes tens of milliseconds and MiB, so it runs in a small pool of its own.
+"""
+
+import secrets
+
+from attrs import frozen
+from passlib.context import CryptContext
+from twisted.internet.defer import Deferred, succeed
+
+from digipoort_msa.accounts.account import Account
+from digipoort_msa.accounts.cache import VerifiedPasswords
+from digipoort_msa.accounts.threads import Threads
+
+
+class PasswordHashing:
+    """The one choice of scheme and parameters.  Blocking: the reactor goes through :class:`Passwords`."""
+
+    def __init__(self, *, memory_kib: int = 19_456, time_cost: int = 2, parallelism: int = 1) -> None:
+        """The defaults are OWASP's and RFC 9106's advice for a server with many logins.
+
+        :param memory_kib: argon2id's memory, in KiB, for each verification that runs.
+        """
+        self._context = CryptContext(
+            schemes=["argon2", "scrypt", "pbkdf2_sha256", "sha512_crypt", "sha256_crypt"],
+            deprecated="auto",
+            argon2__type="ID",
+            argon2__memory_cost=memory_kib,
+            argon2__time_cost=time_cost,
+            argon2__parallelism=parallelism,
+        )
+
+    def hash(self, password: str) -> str:
+        return self._context.hash(password)
+
+    def verify(self, password: str, password_hash: str) -> bool:
+        """Is it right?  A hash that cannot be read fits no password."""
+        try:
+            return self._context.verify(password, password_hash)
+        except ValueError:  # passlib's: a damaged hash, or a password beyond what hashes take
+            return False
+
+    def outdated(self, password_hash: str) -> bool:
+        """Was it made by another scheme, or with other parameters?"""
+        return self._context.needs_update(password_hash)
+
+    def readable(self, password_hash: str) -> bool:
+        return self._context.identify(password_hash) is not None
+
+
+@frozen
+class Verdict:
+    """What a verification found."""
+
+    accepted: bool
+    upgraded: str | None = None  # a fresh hash to store in place of an outdated one
+
+
+class Passwords:
+    """Verification for the reactor's thread."""
+
+    def __init__(self, hashing: PasswordHashing, threads: Threads, cache: VerifiedPasswords) -> None:
+        self._hashing = hashing
+        self._threads = threads
+        self._cache = cache
+        self._nobodys_hash = hashing.hash(secrets.token_urlsafe(32))
+
+    def verify(self, account: Account | None, password: str, mechanism: str) -> "Deferred[Verdict]":
+        """Is ``password`` the account's?
+
+        :param account: just read from its store; ``None`` (unknown, or may not log in) costs the same.
+        :param mechanism: the kind of credential, which is part of the cache's key.
+        :raise Unavailable: (as the failure) too many verifications wait.
+        """
+        if account is not None and self._cache.knows(account, mechanism, password):
+            return succeed(Verdict(True))
+        return self._threads.call(self._verify, account, password, mechanism)
+
+    def _verify(self, account: Account | None, password: str, mechanism: str) -> Verdict:
+        """In a thread."""
+        if account is None or not self._hashing.readable(account.password_hash):
+            self._hashing.verify(password, self._nobodys_hash)
+            return Verdict(False)
+        # Of many logins that came at once, the first has paid for the others by now.
+        if self._cache.knows(account, mechanism, password):
+            return Verdict(True)
+        if not self._hashing.verify(password, account.password_hash):
+            return Verdict(False)
+        upgraded = self._hashing.hash(password) if self._hashing.outdated(account.password_hash) else None
+        self._cache.remember(account, mechanism, password, upgraded or account.password_hash)
+        return Verdict(True, upgraded)
