@@ -1,1 +1,1 @@
-"""To be described."""
+"""The operator's commands."""

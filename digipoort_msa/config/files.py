@@ -1,0 +1,125 @@
+"""Rules on the files that settings name: certificates, keys, passwords.  They are opened for reading only.
+
+Whoever runs this has to be able to read them: the service's user, or root for ``check``.
+"""
+
+import stat
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from digipoort_msa.config.problems import Problem
+from digipoort_msa.config.settings import Settings
+
+T = TypeVar("T")
+
+
+def in_files(settings: Settings) -> Iterator[Problem]:
+    """Every problem of the files that ``settings`` make use of."""
+    tls, relay = settings.tls, settings.delivery.relay
+    yield from _folder("server.state-directory", settings.server.state_directory)
+    yield from _certificate_and_key(settings)
+    if tls.client_certificates != "off" and tls.client_ca is not None:
+        yield from _read("tls.client-ca", tls.client_ca, x509.load_pem_x509_certificates, "PEM certificates")[
+            1
+        ]
+    if settings.delivery.to == "maildir" and settings.delivery.maildir.directory is not None:
+        yield from _folder("delivery.maildir.directory", settings.delivery.maildir.directory)
+    if settings.delivery.to == "relay":
+        if relay.ca is not None and relay.tls != "none":
+            yield from _read(
+                "delivery.relay.ca", relay.ca, x509.load_pem_x509_certificates, "PEM certificates"
+            )[1]
+        if relay.password_file is not None:
+            key = "delivery.relay.password-file"
+            yield from _read(key, relay.password_file, _first_line, "a password as its first line")[1]
+            yield from _secret(key, relay.password_file)
+
+
+def _read(
+    key: str, path: Path, parse: Callable[[bytes], T], right: str
+) -> tuple[T | None, tuple[Problem, ...]]:
+    """What ``parse`` makes of a file, or ``None`` and the problem."""
+    try:
+        return parse(path.read_bytes()), ()
+    except OSError as error:
+        return None, (Problem(key, f"cannot be read: {error.strerror}", path),)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        # What is wrong with a key is not told further: the text could hold a part of it.
+        detail = f" ({error})" if parse is not _private_key else ""
+        return None, (Problem(key, f"should hold {right}{detail}", path),)
+
+
+def _private_key(octets: bytes) -> PrivateKeyTypes:
+    return load_pem_private_key(octets, password=None)
+
+
+def _first_line(octets: bytes) -> bytes:
+    line = octets.partition(b"\n")[0].rstrip(b"\r")
+    if not line:
+        raise ValueError("it is empty")
+    line.decode("utf-8")
+    return line
+
+
+def _folder(key: str, path: Path) -> Iterator[Problem]:
+    try:
+        if not stat.S_ISDIR(path.stat().st_mode):
+            yield Problem(key, "should be a folder", path)
+    except FileNotFoundError:
+        return  # it is made at the start
+    except OSError as error:
+        yield Problem(key, f"cannot be used: {error.strerror}", path)
+
+
+def _secret(key: str, path: Path) -> Iterator[Problem]:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # reading it has told
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        right = f"is open to everyone on this machine (mode {stat.S_IMODE(mode):04o}); chmod o= {path}"
+        yield Problem(key, right, path, warning=True)
+
+
+def _certificate_and_key(settings: Settings) -> Iterator[Problem]:
+    tls = settings.tls
+    chain, problems = _read(
+        "tls.certificate", tls.certificate, x509.load_pem_x509_certificates, "a PEM certificate"
+    )
+    yield from problems
+    private_key, problems = _read(
+        "tls.private-key", tls.private_key, _private_key, "a PEM private key without a passphrase"
+    )
+    yield from problems
+    yield from _secret("tls.private-key", tls.private_key)
+    if not chain:
+        return
+    certificate = chain[0]
+    if private_key is not None and certificate.public_key() != private_key.public_key():
+        right = f"should be the key of the first certificate in {tls.certificate}"
+        yield Problem("tls.private-key", right, tls.private_key)
+    if certificate.not_valid_after_utc < datetime.now(UTC):
+        right = f"expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; clients will refuse it"
+        yield Problem("tls.certificate", right, tls.certificate, warning=True)
+    if not _names(certificate, settings.server.hostname):
+        right = (
+            f"is not for server.hostname ({settings.server.hostname}); clients that dial it will refuse it"
+        )
+        yield Problem("tls.certificate", right, tls.certificate, warning=True)
+
+
+def _names(certificate: x509.Certificate, hostname: str) -> bool:
+    """Does the certificate name the host (RFC 9525 6.3)?"""
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    names = {name.lower() for name in alternatives.get_values_for_type(x509.DNSName)}
+    return hostname.lower() in names or "*." + hostname.lower().partition(".")[2] in names

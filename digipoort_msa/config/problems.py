@@ -1,0 +1,137 @@
+"""What is wrong with a configuration: values, and the sentences that an operator reads.
+
+A problem names the key, the value that was given, and what would be right.  All problems of a file are
+told at once, in one :class:`ConfigError`.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+from attrs import frozen
+from pydantic import BaseModel, ValidationError
+
+from digipoort_msa.config.text import toml_value
+
+MISSING = object()
+
+_TYPES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a string in quotes",
+    "path_type": "a string in quotes",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "string_pattern_mismatch": "it has characters that cannot be there",
+}
+_BOUNDS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+    "string_too_long": ("max_length", "characters: at most"),
+}
+
+
+@frozen
+class Problem:
+    """One thing that is wrong, or (``warning``) allowed but unwise."""
+
+    key: str  # such as "listener[1].tls", indices from 0; empty for the file as a whole
+    right: str  # what would be right
+    value: object = MISSING
+    warning: bool = False
+
+    def __str__(self) -> str:
+        given = "" if self.value is MISSING else f" = {_shown(self.value)}"
+        return f"{self.key}{given}: {self.right}" if self.key else self.right
+
+
+class ConfigError(Exception):
+    """A configuration cannot be used.
+
+    :ivar problems: every error found, in the file's order of tables.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def from_validation(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
+    """The problems that pydantic found, in our words."""
+    return [
+        _problem(detail, model)
+        for detail in error.errors(include_url=False)
+        # A list whose items are at fault is reported as empty too; only an empty one is.
+        if not (detail["type"] == "too_short" and detail["input"])
+    ]
+
+
+def without_password(url: str) -> str:
+    """A database URL as it may be shown."""
+    return re.sub(r"(?<=:)[^/:@]*(?=@)", "***", url)
+
+
+def _problem(detail: Any, model: type[BaseModel]) -> Problem:
+    location, kind = detail["loc"], detail["type"]
+    table, description = _place(location, model)
+    key = _key_path(location)
+    if kind == "missing":
+        return Problem(key, f"missing; should be {description}")
+    if kind == "extra_forbidden":
+        return Problem(key, _nearest(str(location[-1]), table), detail["input"])
+    right = f"should be {description}"
+    if kind == "value_error":
+        right = f"should be {detail['ctx']['error']}"
+    elif kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
+        right += f" ({words} {toml_value(detail['ctx'][name])})"
+    elif kind in _TYPES:
+        right += f" ({_TYPES[kind]})"
+    return Problem(key, right, detail["input"])
+
+
+def _key_path(location: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part != "[key]":  # pydantic's mark for the key of a table, rather than its value
+            bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
+            path += ("." if path else "") + (part if bare else toml_value(part))
+    return path
+
+
+def _nearest(name: str, table: type[BaseModel]) -> str:
+    known = [field.alias or key for key, field in table.model_fields.items()]
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1)
+    return "unknown key; " + (f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}")
+
+
+def _place(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[type[BaseModel], str]:
+    """The innermost table that a location lies in, and the description of its innermost known key."""
+    description = "a table"
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = next((field for field in model.model_fields.values() if field.alias == part), None)
+        if field is None:
+            break
+        description = field.description or "a table"
+        inner = [field.annotation, *get_args(field.annotation)]
+        tables = [kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not tables:
+            break
+        model = tables[0]
+    return model, description
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str) and "://" in value:
+        value = without_password(value)
+    if isinstance(value, Mapping):
+        return "a table"
+    text = toml_value(value)
+    return text if len(text) <= 60 else text[:57] + "..."
