@@ -5,6 +5,8 @@ literal anywhere else.  A refusal travels as :class:`Refused`: the reply goes to
 only to the log.  No octet of the client's is ever part of a reply (M1).
 """
 
+from binascii import b2a_base64
+
 from attrs import field, frozen
 
 
@@ -55,3 +57,104 @@ class Refused(Exception):
 
 def reply(code: int, enhanced: str | None, *lines: str) -> Reply:
     return Reply(code, enhanced, lines)
+
+
+# -- the connection ---------------------------------------------------------------------------------
+READY_TO_START_TLS = reply(220, None, "Ready to start TLS")  # STARTTLS accepted; the seed's words (T5)
+BYE = reply(221, "2.0.0", "Bye")  # QUIT
+IDLE = reply(421, "4.4.2", "Timeout waiting for the next command; closing")  # RFC 5321 4.5.3.2 (M9)
+IDLE_BARE_LINE_END = reply(  # the same, where the content so far explains why no end of data was seen
+    421, "4.4.2", "Timeout waiting for the end of data; lines must end with CR LF, not CR or LF alone"
+)
+TOO_MANY_ERRORS = reply(421, "4.7.0", "Too many errors; closing")
+TOO_MANY_FAILURES = reply(421, "4.7.0", "Too many failed authentications; try again later")
+TOO_MANY_CONNECTIONS = reply(421, "4.7.0", "Too many connections; try again later")
+SHUTTING_DOWN = reply(421, "4.3.2", "Service is restarting; try again later")
+BARE_LINE_END = reply(554, "5.5.2", "Command lines must end with CR LF, not CR or LF alone; closing")
+
+# -- sequence ---------------------------------------------------------------------------------------
+OK = reply(250, "2.0.0", "Ok")  # NOOP, RSET
+MUST_STARTTLS = reply(530, "5.7.0", "Must issue a STARTTLS command first")  # T1
+AUTHENTICATION_REQUIRED = reply(530, "5.7.0", "Authentication required")  # A1
+ALREADY_SECURE = reply(503, "5.5.1", "TLS is already active")  # T6
+ALREADY_AUTHENTICATED = reply(503, "5.5.1", "Already authenticated")  # A6
+NEED_MAIL = reply(503, "5.5.1", "Send MAIL first")
+NEED_RCPT = reply(503, "5.5.1", "Send RCPT first; no recipient was accepted yet")
+NESTED_MAIL = reply(503, "5.5.1", "A transaction is open; finish it or send RSET")
+CHUNKS_OPEN = reply(503, "5.5.1", "BDAT has begun; go on with BDAT or send RSET")  # RFC 3030 2
+BAD_SEQUENCE = reply(503, "5.5.1", "Bad sequence of commands")
+
+# -- syntax -----------------------------------------------------------------------------------------
+UNKNOWN_COMMAND = reply(500, "5.5.2", "Command not recognized")
+NOT_A_COMMAND = reply(500, "5.5.2", "A command line holds no control characters")
+LINE_TOO_LONG = reply(500, "5.5.6", "Line too long")
+NO_PARAMETERS = reply(501, "5.5.4", "This command takes no parameters")
+EHLO_SYNTAX = reply(501, "5.5.4", "Syntax: EHLO hostname")
+MAIL_SYNTAX = reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
+RCPT_SYNTAX = reply(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]")
+AUTH_SYNTAX = reply(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
+BDAT_SYNTAX = reply(501, "5.5.4", "Syntax: BDAT octets [LAST]; closing")
+VRFY_SYNTAX = reply(501, "5.5.4", "Syntax: VRFY address")
+PARAMETER_SYNTAX = reply(501, "5.5.4", "A parameter's value is not well-formed")
+DUPLICATE_PARAMETER = reply(501, "5.5.4", "A parameter was given twice")
+UNKNOWN_PARAMETER = reply(555, "5.5.4", "A parameter is not recognized or not implemented")
+SENDER_SYNTAX = reply(553, "5.1.7", "The sender address is not well-formed")
+SENDER_INCOMPLETE = reply(553, "5.1.7", "The sender address must be complete: <local-part@domain>")
+RECIPIENT_SYNTAX = reply(553, "5.1.3", "The recipient address is not well-formed")
+RECIPIENT_INCOMPLETE = reply(553, "5.1.3", "The recipient address must be complete: <local-part@domain>")
+NEEDS_SMTPUTF8 = reply(553, "5.6.7", "An address outside ASCII needs the SMTPUTF8 parameter on MAIL")
+
+# -- authentication ---------------------------------------------------------------------------------
+AUTHENTICATED = reply(235, "2.7.0", "Authentication successful")
+AUTHENTICATION_CANCELLED = reply(501, "5.7.0", "Authentication cancelled")  # the client sent * (A2)
+NOT_BASE64 = reply(501, "5.5.2", "The response is not valid base64")
+MALFORMED_RESPONSE = reply(501, "5.5.2", "The response does not follow the mechanism's syntax")
+UNKNOWN_MECHANISM = reply(504, "5.5.4", "Authentication mechanism not offered here")
+INVALID_CREDENTIALS = reply(535, "5.7.8", "Authentication credentials invalid")  # A5: for every cause
+AUTHENTICATION_UNAVAILABLE = reply(454, "4.7.0", "Accounts cannot be checked now; try again later")
+
+# -- the transaction --------------------------------------------------------------------------------
+SENDER_OK = reply(250, "2.1.0", "Ok")
+RECIPIENT_OK = reply(250, "2.1.5", "Ok")
+START_CONTENT = reply(354, None, "End data with <CR><LF>.<CR><LF>")
+CHUNK_OK = reply(250, "2.0.0", "Ok: chunk received")
+CANNOT_VERIFY = reply(252, "2.5.0", "Cannot verify an address; RCPT tells")
+HELP = reply(
+    214,
+    "2.0.0",
+    "Commands: EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT",
+    "A message submission agent: RFC 6409, over TLS, after AUTH",
+)
+TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients; send the rest in another transaction")
+TOO_BIG = reply(552, "5.3.4", "The message is larger than the limit that EHLO shows as SIZE")
+BARE_CR_OR_LF = reply(554, "5.6.0", "The message holds a bare CR or LF; every line must end with CR LF")
+UNTERMINATED = reply(554, "5.6.0", "The message's last line must end with CR LF")
+SENDER_NOT_YOURS = reply(550, "5.7.1", "This account may not send from this address")
+RECIPIENT_NOT_ALLOWED = reply(550, "5.7.1", "This account may not send to this address")
+CONTENT_NOT_ALLOWED = reply(550, "5.7.1", "The content does not follow the message flow's rules")
+LOCAL_ERROR = reply(451, "4.3.0", "A local error; nothing was queued; try again later")
+NOT_STORED = reply(451, "4.3.0", "The message could not be stored; try again later")
+
+
+def greeting(hostname: str) -> Reply:
+    return Reply(220, None, (f"{hostname} ESMTP",))
+
+
+def hello(hostname: str, *keywords: str) -> Reply:
+    """EHLO's reply, or HELO's where there are no keywords."""
+    return Reply(250, None, (hostname, *keywords))
+
+
+def queued(queue_id: str) -> Reply:
+    """The 250 that takes responsibility (M6)."""
+    return Reply(250, "2.0.0", (f"Ok: queued as {queue_id}",))
+
+
+def challenge(octets: bytes) -> Reply:
+    """A SASL challenge; an empty one is exactly ``334 `` with its space (A6)."""
+    return Reply(334, None, (b2a_base64(octets, newline=False).decode("ascii"),))
+
+
+def missing_header(name: str) -> Reply:
+    """M10: ``name`` comes from the operator's settings, not from the client."""
+    return Reply(550, "5.7.1", (f"The message flow requires the header {name}",))

@@ -1,0 +1,159 @@
+"""The grammar of command lines (RFC 5321 4.1.1 and 4.1.2, RFC 6531 3.3): parsed once, into types.
+
+Every pattern is anchored by ``fullmatch``.  A fault raises :class:`Refused` with its reply.  Two habits
+of old clients are read as they are meant: blanks between the colon and the path, and a domain with an
+underscore.
+"""
+
+import re
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import Mapping
+
+from digipoort_msa.smtp import reply
+from digipoort_msa.smtp.envelope import NULL_PATH, MailParameters, Path, RcptParameters
+from digipoort_msa.smtp.extensions import ParameterParser
+from digipoort_msa.smtp.reply import Refused, Reply
+from digipoort_msa.smtp.states import Verb
+
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+"
+_LOCAL_PART = rf'(?:{_ATOM}(?:\.{_ATOM})*|"(?:[^"\\\x00-\x1f\x7f]|\\[ -~])*")'
+_LABEL = r"[A-Za-z0-9_\u0080-\U0010ffff](?:[A-Za-z0-9_\u0080-\U0010ffff-]*[A-Za-z0-9_\u0080-\U0010ffff])?"
+_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.?"
+_LITERAL = r"\[[!-Z^-~]{2,60}\]"
+_ADDRESS = rf"(?P<local>{_LOCAL_PART})@(?P<domain>{_DOMAIN}|{_LITERAL})"
+_ROUTE = rf"(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"  # read and ignored: RFC 5321 appendix C
+
+_PATH = re.compile(rf"{_ROUTE}{_ADDRESS}")
+_LOCAL_PART_ALONE = re.compile(_LOCAL_PART)
+# The path ends at the first ">" outside a quoted string.
+_MAIL = re.compile(r'FROM: *<((?:[^">]|"(?:[^"\\]|\\.)*")*)>(?: +(.*))?', re.IGNORECASE | re.DOTALL)
+_RCPT = re.compile(r'TO: *<((?:[^">]|"(?:[^"\\]|\\.)*")*)>(?: +(.*))?', re.IGNORECASE | re.DOTALL)
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
+_MECHANISM = re.compile(r"[A-Za-z0-9_-]{1,20}")
+_CHUNK = re.compile(r"([0-9]{1,20})( +LAST)?", re.IGNORECASE)
+_HOSTNAME = re.compile(rf"(?:{_DOMAIN}|{_LITERAL})", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+_VERBS = {verb.value: verb for verb in Verb if verb.value.isupper()}
+_MAX_LOCAL_PART = 64  # octets, RFC 5321 4.5.3.1.1
+_MAX_DOMAIN = 255  # octets, 4.5.3.1.2
+
+
+def command(line: bytes) -> tuple[Verb | None, str]:
+    """Split a line, without its CRLF, into verb (``None``: unknown) and the text behind it.
+
+    :raise Refused: it holds a control character or is no UTF-8.
+    """
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused(reply.NOT_A_COMMAND, "not UTF-8") from None
+    if _CONTROL.search(text):
+        raise Refused(reply.NOT_A_COMMAND, "a control character")
+    word, _, rest = text.partition(" ")
+    return _VERBS.get(word.upper()), rest.strip(" ")
+
+
+def hostname(text: str) -> str:
+    """EHLO's argument.  Any name will do (RFC 5321 4.1.4): old clients send all kinds of them."""
+    if not text or " " in text or len(text) > _MAX_DOMAIN:
+        raise Refused(reply.EHLO_SYNTAX)
+    return text
+
+
+def is_hostname(text: str) -> bool:
+    """May this EHLO argument stand in a ``Received:`` field as it is?"""
+    return _HOSTNAME.fullmatch(text) is not None
+
+
+def mail(text: str, parsers: Mapping[str, ParameterParser]) -> tuple[Path, MailParameters]:
+    """MAIL's argument."""
+    path, rest = _split(_MAIL, text, reply.MAIL_SYNTAX)
+    parameters = MailParameters(**_parameters(rest, parsers))  # type: ignore[arg-type]
+    if not path:
+        return NULL_PATH, parameters
+    reverse_path = _path(path, reply.SENDER_SYNTAX, reply.SENDER_INCOMPLETE)
+    _check_utf8(reverse_path, parameters.smtputf8)
+    return reverse_path, parameters
+
+
+def rcpt(text: str, *, smtputf8: bool) -> tuple[Path, RcptParameters]:
+    """RCPT's argument; ``smtputf8`` is what MAIL said."""
+    path, rest = _split(_RCPT, text, reply.RCPT_SYNTAX)
+    _parameters(rest, {})
+    if path.lower() == "postmaster":  # RFC 5321 4.5.1: the one name that needs no domain
+        return Path(path, ""), RcptParameters()
+    forward_path = _path(path, reply.RECIPIENT_SYNTAX, reply.RECIPIENT_INCOMPLETE)
+    _check_utf8(forward_path, smtputf8)
+    return forward_path, RcptParameters()
+
+
+def auth(text: str) -> tuple[str, bytes | None]:
+    """AUTH's argument: the mechanism in upper case, and the decoded initial response if there is one."""
+    mechanism, _, initial = text.partition(" ")
+    if not _MECHANISM.fullmatch(mechanism) or " " in initial:
+        raise Refused(reply.AUTH_SYNTAX)
+    if not initial:
+        return mechanism.upper(), None
+    return mechanism.upper(), b"" if initial == "=" else base64(initial.encode())
+
+
+def base64(octets: bytes) -> bytes:
+    """Strictly: no white space, no missing padding, nothing outside the alphabet (RFC 4648 3)."""
+    try:
+        return a2b_base64(octets, strict_mode=True)
+    except Base64Error:
+        raise Refused(reply.NOT_BASE64) from None
+
+
+def chunk(text: str) -> tuple[int, bool]:
+    """BDAT's argument: its octets, and whether it is the last."""
+    match = _CHUNK.fullmatch(text)
+    if not match:
+        raise Refused(reply.BDAT_SYNTAX)
+    return int(match[1]), match[2] is not None
+
+
+def _split(pattern: re.Pattern[str], text: str, syntax: Reply) -> tuple[str, str]:
+    match = pattern.fullmatch(text)
+    if not match:
+        raise Refused(syntax)
+    return match[1], match[2] or ""
+
+
+def _parameters(text: str, parsers: Mapping[str, ParameterParser]) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    seen: set[str] = set()
+    for word in text.split():
+        match = _PARAMETER.fullmatch(word)
+        if not match:
+            raise Refused(reply.PARAMETER_SYNTAX)
+        name = match[1].upper()
+        if name in seen:
+            raise Refused(reply.DUPLICATE_PARAMETER)
+        seen.add(name)
+        if name not in parsers:
+            raise Refused(reply.UNKNOWN_PARAMETER, name)
+        try:
+            fields.update(parsers[name](match[2]))
+        except ValueError as error:
+            raise Refused(reply.PARAMETER_SYNTAX, str(error)) from None
+    return fields
+
+
+def _path(text: str, syntax: Reply, incomplete: Reply) -> Path:
+    match = _PATH.fullmatch(text)
+    if not match:
+        if _LOCAL_PART_ALONE.fullmatch(text.removesuffix("@")):
+            raise Refused(incomplete)
+        raise Refused(syntax)
+    local_part, domain = match["local"], match["domain"]
+    if len(local_part.encode()) > _MAX_LOCAL_PART or len(domain.encode()) > _MAX_DOMAIN:
+        raise Refused(syntax, "too long")
+    return Path(local_part, domain)
+
+
+def _check_utf8(path: Path, smtputf8: bool) -> None:
+    if not smtputf8 and not path.is_ascii:
+        raise Refused(reply.NEEDS_SMTPUTF8)
