@@ -1,14 +1,17 @@
 """From a file to :class:`~digipoort_msa.config.settings.Settings`, or to every reason why not."""
 
+import re
 import tomllib
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from digipoort_msa.config.checks import across
 from digipoort_msa.config.files import in_files
-from digipoort_msa.config.problems import ConfigError, Problem, from_validation, without_password
+from digipoort_msa.config.problems import ConfigError, Problem, from_validation, key_path, without_password
 from digipoort_msa.config.settings import Settings
 from digipoort_msa.config.text import toml_document
 
@@ -28,9 +31,8 @@ def settings_from(document: Mapping[str, object], *, files: bool = True) -> Sett
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(from_validation(error, Settings)) from None
-    problems = [*across(settings), *(in_files(settings) if files else ())]
-    errors = [problem for problem in problems if not problem.warning]
+        raise ConfigError(_all_problems(document, error, files)) from None
+    errors = [problem for problem in _examined(settings, files) if not problem.warning]
     if errors:
         raise ConfigError(errors)
     return settings
@@ -38,7 +40,7 @@ def settings_from(document: Mapping[str, object], *, files: bool = True) -> Sett
 
 def warnings(settings: Settings) -> tuple[Problem, ...]:
     """What is allowed in ``settings`` but unwise."""
-    return tuple(problem for problem in (*across(settings), *in_files(settings)) if problem.warning)
+    return tuple(problem for problem in _examined(settings, files=True) if problem.warning)
 
 
 def as_document(settings: Settings) -> dict[str, object]:
@@ -53,6 +55,63 @@ def as_document(settings: Settings) -> dict[str, object]:
 def as_toml(settings: Settings) -> str:
     """The effective settings as TOML text; see :func:`as_document`."""
     return toml_document(as_document(settings))
+
+
+def _examined(settings: Settings, files: bool) -> list[Problem]:
+    return [*across(settings), *(in_files(settings) if files else ())]
+
+
+def _all_problems(document: Mapping[str, object], error: ValidationError, files: bool) -> list[Problem]:
+    """The keys that are wrong, and what the rules across keys say about the rest.
+
+    For those rules every wrong key is left out, and a stand-in is put where a key has to be.  A wrong key
+    silences the rules of its own table, which would only echo it; an unknown key does not.
+    """
+    problems = from_validation(error, Settings)
+    wrong = [detail for detail in error.errors() if detail["type"] != "extra_forbidden"]
+    silent = {_table_of(key_path(detail["loc"])) for detail in wrong}
+    mended = deepcopy(dict(document))
+    for detail in error.errors():
+        if detail["type"] != "missing":
+            _leave_out(mended, detail["loc"])
+    _stand_in(mended)
+    try:
+        examined = _examined(Settings.model_validate(mended), files)
+    except ValidationError:
+        return problems
+    return problems + [
+        problem for problem in examined if not problem.warning and _table_of(problem.key) not in silent
+    ]
+
+
+def _table_of(key: str) -> str:
+    """The table of the file that a key path lies in, such as ``listener[1]``."""
+    return re.match(r"[^.\[]*(\[\d+\])?", key)[0]  # type: ignore[index]  # (it always matches)
+
+
+def _leave_out(document: dict[str, Any], location: tuple[int | str, ...]) -> None:
+    """Delete the innermost key on the way to ``location``; the items of a list stay where they are."""
+    here: Any = document
+    keys: list[tuple[dict[str, Any], str]] = []
+    for part in location:
+        if isinstance(here, dict) and part in here:
+            keys.append((here, str(part)))
+        elif not (isinstance(here, list) and isinstance(part, int) and part < len(here)):
+            break
+        here = here[part]
+    if keys:
+        table, key = keys[-1]
+        del table[key]
+
+
+def _stand_in(document: dict[str, Any]) -> None:
+    """Put something right where a key has no default."""
+    document.setdefault("server", {}).setdefault("hostname", "localhost")
+    for listener in document.setdefault("listener", [{}]):
+        listener.setdefault("endpoint", "tcp:0")
+        listener.setdefault("tls", "implicit")
+    for realm in document.setdefault("realm", [{}]):
+        realm.setdefault("name", "-")
 
 
 def _document(path: Path) -> dict[str, object]:

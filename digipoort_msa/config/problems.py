@@ -6,6 +6,7 @@ told at once, in one :class:`ConfigError`.
 
 import difflib
 import re
+from pathlib import Path
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
@@ -77,7 +78,7 @@ def without_password(url: str) -> str:
 def _problem(detail: Any, model: type[BaseModel]) -> Problem:
     location, kind = detail["loc"], detail["type"]
     table, description = _place(location, model)
-    key = _key_path(location)
+    key = key_path(location)
     if kind == "missing":
         return Problem(key, f"missing; should be {description}")
     if kind == "extra_forbidden":
@@ -93,7 +94,8 @@ def _problem(detail: Any, model: type[BaseModel]) -> Problem:
     return Problem(key, right, detail["input"])
 
 
-def _key_path(location: tuple[int | str, ...]) -> str:
+def key_path(location: tuple[int | str, ...]) -> str:
+    """A place in the file as an operator reads it, such as ``listener[1].tls``."""
     path = ""
     for part in location:
         if isinstance(part, int):
@@ -129,7 +131,9 @@ def _place(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[typ
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, str) and "://" in value:
+    if isinstance(value, Path):
+        value = str(value)
+    elif isinstance(value, str) and "://" in value:
         value = without_password(value)
     if isinstance(value, Mapping):
         return "a table"

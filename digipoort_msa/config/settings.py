@@ -32,6 +32,7 @@ class Table(BaseModel):
 Octets = Annotated[int, Strict(), Field(ge=1, le=2**40)]
 Count = Annotated[int, Strict(), Field(ge=1, le=10**6)]
 Seconds = Annotated[float, Strict(), Field(gt=0, le=10**9)]
+Wait = Annotated[float, Strict(), Field(ge=0, le=60)]
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, StringConstraints(min_length=1)]
 
@@ -167,13 +168,26 @@ class Limits(Table):
     authentication_failures: Annotated[Count, Field(ge=3)] = Field(
         default=3, description="at least 3: failed logins in one connection, then 421"
     )
-    login_failures_per_account: Count = Field(
-        default=10, description="failed logins on one account from one address within login-window, then 421"
+    login_failures_per_account_and_address: Count = Field(
+        default=10, description="failed logins on one account from one address in a login-window, then 421"
     )
     login_failures_per_address: Count = Field(
-        default=50, description="failed logins from one address within login-window, then 421"
+        default=50, description="failed logins from one address in a login-window, then 421"
     )
-    login_window: Seconds = Field(default=900, description="seconds that a failed login counts")
+    login_failures_per_account: Count = Field(
+        default=100,
+        description="failed logins on one account, from wherever, in a login-window; "
+        "addresses that are trusted for it are not held up by this",
+    )
+    login_window: Seconds = Field(default=900, description="seconds in which a full count drains to nothing")
+    login_first_delay: Wait = Field(
+        default=0.25,
+        description="seconds, 0 for none: a login waits after one failure, twice that after two...",
+    )
+    login_longest_delay: Wait = Field(default=8, description="seconds, 0 for none: the longest such wait")
+    login_trust: Seconds = Field(
+        default=2592000, description="seconds: an address stays trusted for an account after a login"
+    )
 
 
 class Passwords(Table):
