@@ -71,6 +71,18 @@ class IAccountStore(Interface):
         """
 
 
+class IUpgradableAccountStore(IAccountStore):
+    """A store whose password hashes can be made anew, with the parameters of today (A7)."""
+
+    def upgrade(username, old, new):
+        """Replace a password's hash by another of the same password.
+
+        :param old: the hash that was verified; where the account has another by now, nothing happens.
+        :return: ``Deferred[bool]``: whether it was replaced.
+        :raise Unavailable: (as the failure) not now.
+        """
+
+
 class ISubmitter(Interface):
     """The avatar of ``twisted.cred``: an account that may submit."""
 

@@ -49,15 +49,24 @@ DISCONNECTED = Event("disconnected", "{session} disconnected: {reason}; {message
 REFUSED = Event("refused", "{session} {command} refused with {reply}: {reason}", LogLevel.warn)
 
 # -- authentication (server, accounts) -------------------------------------------------------------
-AUTHENTICATED = Event("authenticated", "{session} authenticated as {account} in realm {realm} with {mechanism}")
+AUTHENTICATED = Event(
+    "authenticated", "{session} authenticated as {account} in realm {realm} with {mechanism}"
+)
 NOT_AUTHENTICATED = Event(
     "not-authenticated", "{session} {mechanism} from {peer} failed for {username}: {reason}", LogLevel.warn
 )
 HASH_UPGRADED = Event("hash-upgraded", "the password hash of {account} in realm {realm} was upgraded")
+STORE_UNAVAILABLE = Event(
+    "store-unavailable", "the accounts of realm {realm} cannot be asked: {reason}", LogLevel.error
+)
+SECRETS_UNREADABLE = Event(
+    "secrets-unreadable", "{account} in realm {realm} cannot use DIGEST-MD5: {reason}", LogLevel.error
+)
 
 # -- messages (submission, spool, delivery) --------------------------------------------------------
 QUEUED = Event(
-    "queued", "{session} queued as {queue_id}: {size} octets from {sender} for {recipients}, kept in {location}"
+    "queued",
+    "{session} queued as {queue_id}: {size} octets from {sender} for {recipients}, kept in {location}",
 )
 DELIVERED = Event("delivered", "{queue_id} delivered to {recipient} by {hop}: {reply}")
 DEFERRED = Event("deferred", "{queue_id} for {recipient} deferred by {hop}: {reply}; next try in {delay} s")

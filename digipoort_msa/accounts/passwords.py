@@ -41,18 +41,18 @@ class PasswordHashing:
         )
 
     def hash(self, password: str) -> str:
-        return self._context.hash(password)
+        return str(self._context.hash(password))
 
     def verify(self, password: str, password_hash: str) -> bool:
         """Is it right?  A hash that cannot be read fits no password."""
         try:
-            return self._context.verify(password, password_hash)
+            return bool(self._context.verify(password, password_hash))
         except ValueError:  # passlib's: a damaged hash, or a password beyond what hashes take
             return False
 
     def outdated(self, password_hash: str) -> bool:
         """Was it made by another scheme, or with other parameters?"""
-        return self._context.needs_update(password_hash)
+        return bool(self._context.needs_update(password_hash))
 
     def readable(self, password_hash: str) -> bool:
         return self._context.identify(password_hash) is not None

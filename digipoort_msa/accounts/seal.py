@@ -40,7 +40,9 @@ class Seal:
         try:
             return cls(path.read_bytes())
         except ValueError as error:
-            raise ValueError(f"{path}: {error}; put back the file that the accounts were made with") from error
+            raise ValueError(
+                f"{path}: {error}; put back the file that the accounts were made with"
+            ) from error
 
     def close(self, secrets: tuple[bytes, ...], realm: str, name: str) -> bytes:
         """Encrypt; no secrets give no octets."""

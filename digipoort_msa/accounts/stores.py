@@ -1,0 +1,32 @@
+"""Opening a realm's accounts from plain values: the one way for the service and the operator's commands.
+
+To add a store, write it and name it in ``STORES``.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from digipoort_msa.accounts.seal import Seal
+from digipoort_msa.accounts.sql import SQLAccounts, open_engine
+
+
+def _open_sql(realm: str, url: str | None, state_directory: Path) -> SQLAccounts:
+    state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    seal = Seal.from_file(state_directory / "accounts.key")
+    return SQLAccounts(open_engine(url or f"sqlite:///{state_directory / 'accounts.sqlite'}"), realm, seal)
+
+
+STORES: Mapping[str, Callable[[str, str | None, Path], SQLAccounts]] = {"sql": _open_sql}
+
+
+def open_accounts(store: str, *, realm: str, url: str | None, state_directory: Path) -> SQLAccounts:
+    """Open the accounts of a realm; a database is not connected to before it is first asked.
+
+    :param store: a name in ``STORES``.
+    :param url: a SQLAlchemy URL; ``None`` for ``accounts.sqlite`` in ``state_directory``, which the
+        realms share.
+    :param state_directory: where ``accounts.key`` is too; made if it is missing.
+    :raise OSError: a file in the state directory cannot be made or read.
+    :raise ValueError: the URL, or the key file, is no good; the text says why.
+    """
+    return STORES[store](realm, url, state_directory)
