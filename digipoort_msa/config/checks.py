@@ -23,6 +23,10 @@ def across(settings: Settings) -> Iterator[Problem]:
     if settings.tls.client_certificates != "off" and settings.tls.client_ca is None:
         right = f'missing; tls.client-certificates = "{settings.tls.client_certificates}" needs a PEM file'
         yield Problem("tls.client-ca", right)
+    passwords = settings.passwords
+    if passwords.memory_kib < 8 * passwords.parallelism:  # RFC 9106 3.1
+        right = f"should be at least 8 for each of passwords.parallelism ({passwords.parallelism})"
+        yield Problem("passwords.memory-kib", right, passwords.memory_kib)
     if settings.queue.first_delay > settings.queue.maximum_delay:
         right = f"should be at most queue.maximum-delay ({settings.queue.maximum_delay:g})"
         yield Problem("queue.first-delay", right, settings.queue.first_delay)

@@ -6,8 +6,8 @@ told at once, in one :class:`ConfigError`.
 
 import difflib
 import re
-from pathlib import Path
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from attrs import frozen

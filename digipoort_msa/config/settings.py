@@ -233,6 +233,22 @@ class Queue(Table):
 HopSecurity = Literal["verify", "implicit", "none"]
 
 
+class Timeouts(Table):
+    """``[delivery.relay.timeouts]``: how long each step at the next hop may take (RFC 5321 4.5.3.2)."""
+
+    connect: Seconds = Field(default=30, description="seconds for the name look-up and the connection")
+    tls: Seconds = Field(default=60, description="seconds for the TLS handshake")
+    greeting: Seconds = Field(default=300, description="seconds for the greeting")
+    ehlo: Seconds = Field(default=300, description="seconds for EHLO's reply")
+    auth: Seconds = Field(default=120, description="seconds for each reply to a login")
+    mail: Seconds = Field(default=300, description="seconds for MAIL's reply")
+    rcpt: Seconds = Field(default=300, description="seconds for RCPT's reply")
+    data: Seconds = Field(default=120, description="seconds for DATA's reply")
+    block: Seconds = Field(default=180, description="seconds for each block of content to go out")
+    termination: Seconds = Field(default=600, description="seconds for the reply to the end of data")
+    quit: Seconds = Field(default=10, description="seconds for QUIT's reply")
+
+
 def host_and_port(text: str) -> tuple[str, int]:
     """Split ``host:port``; an IPv6 address stands in brackets.
 
@@ -250,7 +266,7 @@ def _next_hop(text: str) -> str:
 
 
 class Relay(Table):
-    """``[delivery.relay]``: the next hop, and the time-outs of RFC 5321 4.5.3.2."""
+    """``[delivery.relay]``: the next hops."""
 
     next_hops: tuple[Annotated[str, AfterValidator(_next_hop)], ...] = Field(
         default=(), description="a list of host:port, tried in this order, such as core.example.nl:25"
@@ -273,15 +289,7 @@ class Relay(Table):
     idle_timeout: Seconds = Field(
         default=30, description="seconds that a connection waits for a next message"
     )
-    connect_timeout: Seconds = Field(default=30, description="seconds for the connection, and again for TLS")
-    greeting_timeout: Seconds = Field(
-        default=300, description="seconds for the greeting and for EHLO's reply"
-    )
-    mail_timeout: Seconds = Field(default=300, description="seconds for MAIL's reply")
-    recipient_timeout: Seconds = Field(default=300, description="seconds for RCPT's reply")
-    data_timeout: Seconds = Field(default=120, description="seconds for DATA's reply")
-    block_timeout: Seconds = Field(default=180, description="seconds for each block of content to go out")
-    end_of_data_timeout: Seconds = Field(default=600, description="seconds for the reply to the end of data")
+    timeouts: Timeouts = Timeouts()
 
 
 class Maildir(Table):
