@@ -1,7 +1,7 @@
 """The directive list: its grammar, and that nothing else passes."""
 
+import contextlib
 import re
-from contextlib import suppress
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,7 +98,7 @@ class ParseTests(SynchronousTestCase):
     def test_hostile_input_takes_linear_time(self) -> None:
         """None of these may send the pattern back over its own steps."""
         for octets in (b" " * 4096, b"a" + b"\r\n " * 1365, b'a="' + b"\\a" * 2046, b"," * 4096 + b"!"):
-            with self.subTest(octets=octets[:8]), suppress(ValueError):
+            with self.subTest(octets=octets[:8]), contextlib.suppress(ValueError):
                 parse(octets)
 
     @settings(deadline=None, max_examples=200)
@@ -110,7 +110,7 @@ class ParseTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=300)
     @given(st.binary(max_size=40) | st.text('a="\\, \t\r\n', max_size=20).map(str.encode))
     def test_raises_nothing_else(self, octets: bytes) -> None:
-        with suppress(ValueError):
+        with contextlib.suppress(ValueError):
             parse(octets)
 
 

@@ -1,6 +1,6 @@
 """Names and passwords as they arrive."""
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,5 +34,5 @@ class PreparedTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=200)
     @given(st.binary(max_size=40), st.sampled_from(("utf-8", "iso-8859-1")))
     def test_raises_nothing_else(self, octets: bytes, encoding: str) -> None:
-        with suppress(Malformed, Denied):
+        with contextlib.suppress(Malformed, Denied):
             self.assertNotEqual(prepared(octets, "name", encoding), "")

@@ -1,6 +1,6 @@
 """LOGIN (draft-murchison-sasl-login)."""
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,6 +52,6 @@ class LoginTests(SynchronousTestCase):
     def test_raises_nothing_else(self, name: bytes, password: bytes) -> None:
         exchange = LOGIN.start(CONTEXT, None)
         next(exchange)
-        with suppress(Malformed, Denied):
+        with contextlib.suppress(Malformed, Denied):
             exchange.send(name)
             exchange.send(password)

@@ -1,6 +1,6 @@
 """PLAIN (RFC 4616)."""
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,5 +79,5 @@ class PlainTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=200)
     @given(st.binary(max_size=30) | st.lists(st.binary(max_size=8), max_size=4).map(b"\0".join))
     def test_raises_nothing_else(self, message: bytes) -> None:
-        with suppress(Malformed, Denied):
+        with contextlib.suppress(Malformed, Denied):
             credential(message)
