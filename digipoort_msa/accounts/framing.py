@@ -7,5 +7,5 @@ one user's cached login became another's (CVE-2025-30189).  With lengths in fron
 
 def framed(*parts: str) -> bytes:
     """Join ``parts`` so that different lists never give the same octets."""
-    octets = [part.encode("utf-8", "surrogatepass") for part in parts]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in octets)
+    octets = [part.encode() for part in parts]
+    return b"".join([b"%d:%b" % (len(part), part) for part in octets])

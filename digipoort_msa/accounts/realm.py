@@ -94,19 +94,20 @@ class Realms:
     def login(self, credential: Credential, source: str) -> Generator[Deferred[Any], Any, ISubmitter]:
         realm = self._realm_for(credential)
         name = local_name(credential.username, realm.name)
-        delay = self._throttle.admit(realm.name, name, source)
+        attempt = self._throttle.attempt(realm.name, name, source)
+        delay = attempt.admit()
         if delay:
             yield deferLater(self._reactor, delay)
-            self._throttle.admit(realm.name, name, source)  # many may have waited side by side
+            attempt.admit()  # many may have waited side by side
         try:
             _, avatar, _ = yield realm.portal.login(credential, None, ISubmitter)
         except UnhandledCredentials:
             raise UnauthorizedLogin(f"realm {realm.name} does not offer this mechanism") from None
         except (UnauthorizedLogin, CancelledError):
             # A client that hangs up has had its verification too.
-            self._throttle.failed(realm.name, name, source)
+            attempt.failed()
             raise
-        self._throttle.succeeded(realm.name, name, source)
+        attempt.succeeded()
         submitter: ISubmitter = avatar
         return submitter
 

@@ -17,7 +17,14 @@ from typing import Any
 
 from sqlalchemy import Engine, Row, bindparam, create_engine, event, insert, select
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as NoConnection
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -59,8 +66,9 @@ class SQLAccounts:
     def __init__(self, engine: Engine, realm: str, seal: Seal) -> None:
         self.realm = realm
         self._engine = engine
-        self._at_once = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._seal = seal
+        self._thread = threading.local()  # each thread's open connection for lookups
+        self._open: list[Connection] = []
         self._prepared = False
         self._preparing = threading.Lock()
 
@@ -68,14 +76,23 @@ class SQLAccounts:
         """The account of exactly this name."""
         if len(name) > NAME_LENGTH or "\0" in name:
             return None  # which no database need be asked
-        with self._reading() as connection:
-            row = connection.execute(_FIND, {"of_realm": self.realm, "of_name": name}).first()
+        values = {"of_realm": self.realm, "of_name": name}
+        with _answering():
+            self._prepare()
+            try:
+                row = self._lookups().execute(_FIND, values).first()
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                row = self._lookups().execute(_FIND, values).first()  # the database was restarted
         return None if row is None or row.name != name else self._account(row)
 
     def all(self) -> list[Account]:
         """Every account, by name."""
-        with self._reading() as connection:
-            rows = connection.execute(_ALL, {"of_realm": self.realm}).all()
+        with _answering():
+            self._prepare()
+            with self._engine.connect() as connection:
+                rows = connection.execute(_ALL, {"of_realm": self.realm}).all()
         return [self._account(row) for row in rows]
 
     def insert(self, account: Account) -> None:
@@ -130,7 +147,10 @@ class SQLAccounts:
                 raise NoSuchAccount(name)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Let go of the connections; no other thread may be at work any more."""
+        while self._open:
+            self._open.pop().close()
+        self._thread = threading.local()
         self._engine.dispose()
 
     def _update(self, name: str, **values: object) -> None:
@@ -155,12 +175,17 @@ class SQLAccounts:
             changed=datetime.fromtimestamp(row.changed, UTC),
         )
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with _answering():
-            self._prepare()
-            with self._at_once.connect() as connection:
-                yield connection
+    def _lookups(self) -> Connection:
+        """This thread's connection for lookups, in autocommit: no transaction outlives its statement.
+
+        Taking one from the pool, and giving it back, costs more than a lookup does.
+        """
+        connection: Connection | None = getattr(self._thread, "connection", None)
+        if connection is None:
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            self._thread.connection = connection
+            self._open.append(connection)
+        return connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

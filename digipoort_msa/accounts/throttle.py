@@ -13,7 +13,7 @@ Two things keep a lock from being a weapon:
 - Nothing is locked that time does not open again.
 
 An attempt that was let in while a limit was reached by others, made at the same moment, gets no verdict:
-:meth:`Throttle.failed` and :meth:`Throttle.succeeded` look again.  Else a thousand connections at once
+:meth:`Attempt.failed` and :meth:`Attempt.succeeded` look again.  Else a thousand connections at once
 would be a thousand guesses.
 
 Names count as they are typed, whether there is such an account or not (A5).  All is in memory, and bounded:
@@ -25,7 +25,10 @@ import math
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+
+from attrs import frozen
 
 from digipoort_msa.accounts.framing import framed
 from digipoort_msa.interfaces import Throttled
@@ -83,7 +86,7 @@ class Throttle:
         window: float = 900.0,
         first_delay: float = 0.25,
         longest_delay: float = 8.0,
-        trust: float = 30 * _DAY,
+        trust_for: float = 30 * _DAY,
         entries: int = 20_000,
     ) -> None:
         """
@@ -94,7 +97,7 @@ class Throttle:
         :param window: seconds in which a full count drains.
         :param first_delay: seconds that an attempt waits after one failure; doubled for each further one.
         :param longest_delay: seconds at most; 0 for no delays.
-        :param trust: seconds that a source stays trusted for an account after a login.
+        :param trust_for: seconds that a source stays trusted for an account after a login.
         :param entries: how much is remembered of each kind.
         """
 
@@ -107,70 +110,84 @@ class Throttle:
         self._accounts = counts(per_account)
         self._first_delay = first_delay
         self._longest_delay = longest_delay
-        self._trust = trust
+        self._trust_for = trust_for
         self._entries = entries
         self._trusted: OrderedDict[bytes, float] = OrderedDict()  # pairs, and until when
         self._key = secrets.token_bytes(16)
 
-    def admit(self, realm: str, name: str, source: str) -> float:
-        """Before an attempt.
-
+    def attempt(self, realm: str, name: str, source: str) -> "Attempt":
+        """
         :param name: as it will be looked up.
         :param source: an IP address; of IPv6, the /64 counts, since a single host has one whole.
-        :return: seconds to wait before looking at it.
-        :raise Throttled: it is not to be looked at.
         """
-        counted = self._counted(realm, name, source)
-        wait = max(counts.wait(key) for counts, key in counted)
-        if wait > 0:
-            raise Throttled(wait)
-        failures = math.ceil(max(counts.value(key) for counts, key in counted) - 1e-6)
-        if failures <= 0:
-            return 0.0
-        return min(self._longest_delay, self._first_delay * 2.0 ** min(failures - 1, 60))
+        network = _network(source)
+        pair = self._digest(realm, name, network)
+        counts = (
+            (self._pairs, pair),
+            (self._sources, self._digest(network)),
+            (self._accounts, self._digest(realm, name)),
+        )
+        return Attempt(self, pair, counts)
 
-    def failed(self, realm: str, name: str, source: str) -> None:
-        """An attempt was wrong; count it everywhere.
+    def trusts(self, pair: bytes) -> bool:
+        return self._trusted.get(pair, 0.0) > self._now()
 
-        :raise Throttled: others reached a limit meanwhile; the client must not learn that it was wrong.
-        """
-        self.admit(realm, name, source)
-        for counts, key in self._everywhere(realm, name, source):
-            counts.add(key)
-
-    def succeeded(self, realm: str, name: str, source: str) -> None:
-        """An attempt was right; the source is trusted for this account from now on.
-
-        Nothing is forgiven, or one who has an account could guess at others between his logins.
-
-        :raise Throttled: others reached a limit meanwhile; the client must not learn that it was right.
-        """
-        self.admit(realm, name, source)
-        pair = self._digest(realm, name, _network(source))
-        self._trusted[pair] = self._now() + self._trust
+    def trust(self, pair: bytes) -> None:
+        self._trusted[pair] = self._now() + self._trust_for
         self._trusted.move_to_end(pair)
         if len(self._trusted) > self._entries:
             self._trusted.popitem(last=False)
 
-    def _counted(self, realm: str, name: str, source: str) -> list[tuple[LeakyCounts, bytes]]:
-        """The counts that bear on an attempt."""
-        everywhere = self._everywhere(realm, name, source)
-        _, pair = everywhere[0]
-        return everywhere[:1] if self._trusted.get(pair, 0.0) > self._now() else everywhere
-
-    def _everywhere(self, realm: str, name: str, source: str) -> list[tuple[LeakyCounts, bytes]]:
-        network = _network(source)
-        return [
-            (self._pairs, self._digest(realm, name, network)),
-            (self._sources, self._digest(network)),
-            (self._accounts, self._digest(realm, name)),
-        ]
+    def delay(self, failures: int) -> float:
+        """Seconds to wait after so many failures."""
+        return min(self._longest_delay, self._first_delay * 2.0 ** min(failures - 1, 60)) if failures else 0.0
 
     def _digest(self, *parts: str) -> bytes:
         """A key of 16 octets, however long the name: what strangers type costs no memory."""
         return hashlib.blake2b(framed(*parts), digest_size=16, key=self._key).digest()
 
 
+@frozen
+class Attempt:
+    """One login: first :meth:`admit`, in the end :meth:`failed` or :meth:`succeeded`."""
+
+    _throttle: Throttle
+    _pair: bytes
+    _counts: tuple[tuple[LeakyCounts, bytes], ...]  # the account and source's first
+
+    def admit(self) -> float:
+        """
+        :return: seconds to wait before looking at it.
+        :raise Throttled: it is not to be looked at.
+        """
+        bearing = self._counts[:1] if self._throttle.trusts(self._pair) else self._counts
+        wait = max([counts.wait(key) for counts, key in bearing])
+        if wait > 0:
+            raise Throttled(wait)
+        failures = max([counts.value(key) for counts, key in bearing])
+        return self._throttle.delay(math.ceil(failures - 1e-6))
+
+    def failed(self) -> None:
+        """It was wrong; count it everywhere.
+
+        :raise Throttled: others reached a limit meanwhile; the client must not learn that it was wrong.
+        """
+        self.admit()
+        for counts, key in self._counts:
+            counts.add(key)
+
+    def succeeded(self) -> None:
+        """It was right; the source is trusted for this account from now on.
+
+        Nothing is forgiven, or one who has an account could guess at others between his logins.
+
+        :raise Throttled: others reached a limit meanwhile; the client must not learn that it was right.
+        """
+        self.admit()
+        self._throttle.trust(self._pair)
+
+
+@lru_cache(maxsize=4096)
 def _network(source: str) -> str:
     """What one host can vary freely counts as one."""
     try:
