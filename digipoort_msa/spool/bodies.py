@@ -1,0 +1,171 @@
+"""Content too large for a row: a file for each message, beside the database.
+
+The file gets its final name only when all of it is on stable storage, and the directory too, *before* the
+row that points to it is committed.  So a row has its file, whatever happens, and a file without a row is
+rubbish of a crash, swept out at the next start.
+
+All file work is done by a small thread pool, in order for each file.  What is in memory is bounded:
+``write`` asks the caller to wait while more than ``IN_FLIGHT`` octets are on their way to the disk.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredLock
+
+from digipoort_msa.spool.schema import sync_directory
+
+IN_FLIGHT = 256 * 1024  # octets
+_CHUNK = 128 * 1024  # octets worth a trip to another thread
+_INCOMING = ".incoming"
+
+InThread = Callable[..., "Deferred[Any]"]  # (function, *arguments): run it in the I/O pool
+
+
+class Bodies:
+    """The folder of body files.  The methods without an underscore that take no Deferred block."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def path(self, queue_id: str) -> Path:
+        return self.directory / queue_id
+
+    def exists(self, queue_id: str) -> bool:
+        return self.path(queue_id).is_file()
+
+    def remove(self, queue_id: str) -> None:
+        self.path(queue_id).unlink(missing_ok=True)
+
+    def names(self) -> Iterator[str]:
+        """The queue ids of the complete files."""
+        with os.scandir(self.directory) as entries:
+            for entry in entries:
+                if not entry.name.endswith(_INCOMING):
+                    yield entry.name
+
+    def sweep(self) -> int:
+        """Remove what was half received when the process ended; returns how many files."""
+        with os.scandir(self.directory) as entries:
+            half_received = [entry.path for entry in entries if entry.name.endswith(_INCOMING)]
+        for path in half_received:
+            os.unlink(path)
+        return len(half_received)
+
+
+class BodyFile:
+    """A body file being made; every method blocks, and is called by one thread at a time."""
+
+    def __init__(self, bodies: Bodies, queue_id: str) -> None:
+        self._final = bodies.path(queue_id)
+        self._incoming = self._final.with_name(queue_id + _INCOMING)
+        self._descriptor: int | None = None
+
+    def write(self, octets: bytes) -> None:
+        if self._descriptor is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._descriptor = os.open(self._incoming, flags, 0o600)
+        view = memoryview(octets)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def keep(self) -> None:
+        """Make it durable under its final name."""
+        assert self._descriptor is not None  # noqa: S101
+        os.fsync(self._descriptor)
+        self._close()
+        self._incoming.rename(self._final)
+        sync_directory(self._final.parent)
+
+    def discard(self) -> None:
+        """Remove it, however far it has come."""
+        self._close()
+        self._incoming.unlink(missing_ok=True)
+        self._final.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+class IncomingBody:
+    """The reactor's side of a :class:`BodyFile`: writes behind, a bounded distance."""
+
+    def __init__(self, file: BodyFile, in_thread: InThread) -> None:
+        self._file = file
+        self._in_thread = in_thread
+        self._turn = DeferredLock()
+        self._pending: list[bytes] = []
+        self._pending_octets = 0
+        self._in_flight = 0
+        self._waiting: list[Deferred[None]] = []
+        self._error: Exception | None = None
+
+    def write(self, octets: bytes) -> "Deferred[None] | None":
+        """Append; returns a Deferred to wait for when more than ``IN_FLIGHT`` octets are under way.
+
+        After a failure the octets are dropped: ``keep`` tells.
+        """
+        if self._error is not None:
+            return None
+        self._pending.append(octets)
+        self._pending_octets += len(octets)
+        self._in_flight += len(octets)
+        if self._pending_octets >= _CHUNK and not self._turn.locked:
+            self._turn.run(self._flush)
+        if self._in_flight <= IN_FLIGHT:
+            return None
+        room: Deferred[None] = Deferred()
+        self._waiting.append(room)
+        return room
+
+    def keep(self) -> "Deferred[None]":
+        """Fires when all of it is on stable storage; fails with the first error, and nothing is left."""
+        return self._turn.run(self._keep)
+
+    def discard(self) -> "Deferred[None]":
+        """Forget it; fires when nothing is left."""
+        self._pending.clear()
+        self._pending_octets = self._in_flight = 0
+        self._make_room()
+        return self._turn.run(self._in_thread, self._file.discard)
+
+    def _flush(self) -> "Deferred[None]":
+        return Deferred.fromCoroutine(self._write_pending())
+
+    def _keep(self) -> "Deferred[None]":
+        return Deferred.fromCoroutine(self._write_and_keep())
+
+    async def _write_pending(self, least: int = _CHUNK) -> None:
+        while self._pending_octets >= least and self._pending:
+            octets = b"".join(self._pending)
+            self._pending.clear()
+            self._pending_octets = 0
+            try:
+                await self._in_thread(self._file.write, octets)
+            except Exception as error:  # noqa: BLE001 -- keep() raises it
+                self._error = error
+                self._pending.clear()
+                self._pending_octets = self._in_flight = 0
+            else:
+                self._in_flight = max(0, self._in_flight - len(octets))
+            self._make_room()
+
+    def _make_room(self) -> None:
+        if self._in_flight <= IN_FLIGHT:
+            waiting, self._waiting = self._waiting, []
+            for room in waiting:
+                room.callback(None)
+
+    async def _write_and_keep(self) -> None:
+        await self._write_pending(least=0)
+        try:
+            if self._error is not None:
+                raise self._error
+            await self._in_thread(self._file.keep)
+        except BaseException:
+            await self._in_thread(self._file.discard)
+            raise

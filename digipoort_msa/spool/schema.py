@@ -1,0 +1,164 @@
+"""The spool's folder and its SQLite database: how they look, and how they are opened.
+
+::
+
+    <state-directory>/spool/          0700
+        lock                          held by the process that works the queue
+        spool.sqlite3 (-wal, -shm)    0600
+        bodies/                       0700
+            <queue id>                0600, content too large for a row
+            <queue id>.incoming       content on its way in; removed at the next start
+
+A message's row and its recipients' rows are joined by the queue id.  ``next_attempt`` is set exactly while
+some recipient is ``queued`` or ``deferred`` and nothing stands in the way of trying it (body file missing,
+removal asked for); the index on it is the queue.  Times are seconds since the epoch.
+"""
+
+import fcntl
+import os
+import sqlite3
+import time
+from enum import StrEnum
+from pathlib import Path
+
+VERSION = 1
+MINIMUM_SQLITE = (3, 38)  # the operator ->> ; UPDATE ... FROM is older
+
+DATABASE = "spool.sqlite3"
+BODIES = "bodies"
+LOCK = "lock"
+
+BUSY_TIMEOUT = 5.0  # seconds to wait for another process's short transaction
+
+
+class State(StrEnum):
+    """What has become of one recipient."""
+
+    QUEUED = "queued"  # not tried yet, or to be tried again at the operator's word
+    DEFERRED = "deferred"  # refused temporarily; tried again at next_attempt
+    DELIVERED = "delivered"
+    FAILED = "failed"  # refused for good, or given up
+
+
+_TABLES = """
+CREATE TABLE message (
+    queue_id     TEXT PRIMARY KEY,
+    realm        TEXT NOT NULL,
+    account      TEXT NOT NULL,
+    session_id   TEXT NOT NULL,
+    reverse_path TEXT NOT NULL,
+    parameters   TEXT NOT NULL,               -- JSON: [size, body_8bitmime, smtputf8, auth]
+    received_at  REAL NOT NULL,
+    since        REAL NOT NULL,               -- where the time until giving up starts
+    next_attempt REAL,
+    size         INTEGER NOT NULL,
+    eight_bit    INTEGER NOT NULL,
+    removing     INTEGER NOT NULL DEFAULT 0,  -- an operator asked for its removal
+    missing      INTEGER NOT NULL DEFAULT 0,  -- its body file was not there at a start
+    content      BLOB                         -- NULL: in bodies/<queue id>
+);
+CREATE INDEX message_due ON message (next_attempt) WHERE next_attempt IS NOT NULL;
+CREATE INDEX message_removing ON message (queue_id) WHERE removing = 1;
+CREATE TABLE recipient (
+    queue_id TEXT NOT NULL,
+    path     TEXT NOT NULL,
+    position INTEGER NOT NULL,                -- the order of the RCPT commands
+    state    TEXT NOT NULL DEFAULT 'queued',
+    attempts INTEGER NOT NULL DEFAULT 0,
+    reply    TEXT,                            -- JSON: [code, enhanced, [line, ...]], the last one
+    hop      TEXT,
+    PRIMARY KEY (queue_id, path)
+) WITHOUT ROWID;
+"""
+
+
+class SpoolError(Exception):
+    """The spool cannot be used; the text says what, where and how to mend it."""
+
+
+def prepare(directory: Path) -> None:
+    """Make the folder and the database file where they are missing, closed to everyone else.
+
+    :raise SpoolError: it cannot be made or is not ours.
+    """
+    try:
+        for folder in (directory, directory / BODIES):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        database = os.open(directory / DATABASE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.fchmod(database, 0o600)
+        os.close(database)
+        for folder in (directory, directory.parent):
+            sync_directory(folder)
+    except OSError as error:
+        raise SpoolError(
+            f"the spool in {directory} cannot be made: {error}; the MSA's user must own this folder"
+        ) from error
+
+
+def sync_directory(directory: Path) -> None:
+    """Put a directory's entries on stable storage."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock(directory: Path, wait: float = 0.0) -> int | None:
+    """Take the lock of the one process that works this spool.
+
+    :param wait: seconds to try for; it blocks that long at most.
+    :return: the open file that is the lock (close it to let go), or ``None`` where another has it.
+    """
+    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                os.close(descriptor)
+                return None
+            time.sleep(0.05)
+        else:
+            return descriptor
+
+
+def connect(directory: Path) -> sqlite3.Connection:
+    """Open the database of a prepared spool, with its tables.
+
+    Transactions are written out by the caller; the connection may pass from thread to thread, one at a time.
+
+    :raise SpoolError: it is not a spool, or one of a later release.
+    """
+    database = directory / DATABASE
+    if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
+        raise SpoolError(f"SQLite {sqlite3.sqlite_version} is too old for the spool: 3.38 or later is needed")
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = sqlite3.connect(
+            database, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT
+        )
+        connection.execute("PRAGMA page_size = 8192")  # counts only before the first table is made
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # every commit is on stable storage
+        connection.execute("PRAGMA wal_autocheckpoint = 2000")  # pages: 16 MiB
+        connection.execute("BEGIN IMMEDIATE")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            for statement in _TABLES.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
+        raise SpoolError(f"the spool's database {database} cannot be opened: {error}") from error
+    if version > VERSION:
+        connection.close()
+        raise SpoolError(
+            f"the spool's database {database} has schema version {version}, this release knows {VERSION}: "
+            "it was used by a later release; install that one, or give this one an empty state directory"
+        )
+    return connection
