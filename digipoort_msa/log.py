@@ -72,5 +72,14 @@ DELIVERED = Event("delivered", "{queue_id} delivered to {recipient} by {hop}: {r
 DEFERRED = Event("deferred", "{queue_id} for {recipient} deferred by {hop}: {reply}; next try in {delay} s")
 FAILED = Event("failed", "{queue_id} for {recipient} failed at {hop}: {reply}", LogLevel.error)
 
+# -- next hops (delivery) --------------------------------------------------------------------------
+HOP_CONNECTED = Event("hop-connected", "connected to next hop {hop} ({tls})")
+HOP_UNAVAILABLE = Event("hop-unavailable", "next hop {hop} cannot be used: {reply}", LogLevel.warn)
+DUPLICATE_POSSIBLE = Event(
+    "duplicate-possible",
+    "{queue_id} was sent whole but {hop} did not say that it has it: {reply}; the next try may duplicate it",
+    LogLevel.warn,
+)
+
 # -- our own failures ------------------------------------------------------------------------------
 DEFECT = Event("defect", "unexpected failure in {where}", LogLevel.critical)

@@ -1,0 +1,135 @@
+"""From a fresh connection to a hop that takes mail: greeting, EHLO, STARTTLS, AUTH (RFC 5321, 3207, 4954).
+
+What a hop said in clear is forgotten when TLS is up: its extensions are asked for anew.  Credentials go
+over verified TLS only, and a hop that is to verify never sees a message otherwise (D4).
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping
+
+from attrs import define, field, frozen
+
+from digipoort_msa.delivery import failures
+from digipoort_msa.delivery.client import ClientConnection
+from digipoort_msa.delivery.failures import HopFailure
+from digipoort_msa.delivery.hop import Hop
+from digipoort_msa.delivery.tls import ClientTLS
+from digipoort_msa.smtp.reply import Reply
+
+_LONGEST_COMMAND = 510  # octets without CR LF (RFC 5321 4.5.3.1.4)
+
+
+@frozen
+class Extensions:
+    """What a hop offers (RFC 5321 4.1.1.1): each keyword in upper case, with its parameters."""
+
+    offered: Mapping[str, tuple[str, ...]] = field(factory=dict)
+
+    @classmethod
+    def from_reply(cls, reply: Reply) -> "Extensions":
+        """Read a 250 to EHLO; its first line is the hop's name and greeting."""
+        words = (line.upper().split() for line in reply.lines[1:])
+        return cls({keyword: tuple(parameters) for keyword, *parameters in filter(None, words)})
+
+    def __contains__(self, keyword: str) -> bool:
+        return keyword in self.offered
+
+    @property
+    def longest_message(self) -> int | None:
+        """Octets (RFC 1870 4); ``None`` where the hop names no limit."""
+        limit = "".join(self.offered.get("SIZE", ())[:1])
+        return int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= 20 and int(limit) else None
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        return self.offered.get("AUTH", ())
+
+
+@frozen
+class Credentials:
+    """Who we are to the hop (SMTP AUTH)."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@define(eq=False)
+class Session:
+    """A hop that takes mail, over one connection."""
+
+    hop: Hop
+    connection: ClientConnection
+    extensions: Extensions
+    authenticated: bool
+    transactions: int = 0  # begun so far
+    reset_needed: bool = False  # the last transaction was left open
+
+
+async def open_session(
+    connection: ClientConnection, hop: Hop, hostname: str, tls: ClientTLS, credentials: Credentials | None
+) -> Session:
+    """Make a new connection ready for transactions.
+
+    :param hostname: our name, EHLO's argument.
+    :raise HopFailure: the hop is not ready, does not speak SMTP, cannot be verified or refuses our
+        credentials.  The connection is left for the caller to close.
+    """
+    timeouts = connection.timeouts
+    if tls.first:
+        await connection.start_tls(tls.options(hop))
+    greeting = await connection.reply(timeouts.greeting)
+    if greeting.code != 220:
+        raise HopFailure(failures.not_ready(hop.name, greeting))
+    extensions = await _ehlo(connection, hop, hostname, may_fall_back=tls.mode == "none")
+    if tls.required_after_greeting:
+        if "STARTTLS" not in extensions:
+            raise HopFailure(failures.no_starttls(hop.name, "not offered"))
+        reply = await connection.command(b"STARTTLS", timeouts.ehlo)
+        if reply.code != 220:
+            raise HopFailure(failures.no_starttls(hop.name, str(reply)))
+        await connection.start_tls(tls.options(hop))
+        extensions = await _ehlo(connection, hop, hostname, may_fall_back=False)
+    if credentials is not None:
+        await _authenticate(connection, hop, extensions, credentials)
+    return Session(hop, connection, extensions, credentials is not None)
+
+
+async def _ehlo(connection: ClientConnection, hop: Hop, hostname: str, may_fall_back: bool) -> Extensions:
+    name = hostname.encode("ascii")
+    reply = await connection.command(b"EHLO " + name, connection.timeouts.ehlo)
+    if reply.code == 250:
+        return Extensions.from_reply(reply)
+    if may_fall_back and reply.permanent:  # a server from before 1993 (RFC 5321 3.2)
+        reply = await connection.command(b"HELO " + name, connection.timeouts.ehlo)
+        if reply.code == 250:
+            return Extensions()
+    raise HopFailure(failures.not_ready(hop.name, reply))
+
+
+async def _authenticate(
+    connection: ClientConnection, hop: Hop, extensions: Extensions, credentials: Credentials
+) -> None:
+    username, password = credentials.username.encode(), credentials.password.encode()
+    if "PLAIN" in extensions.mechanisms:
+        await _exchange(connection, hop, b"PLAIN", [b"\0" + username + b"\0" + password], initial=True)
+    elif "LOGIN" in extensions.mechanisms:
+        await _exchange(connection, hop, b"LOGIN", [username, password], initial=False)
+    else:
+        raise HopFailure(failures.not_authenticated(hop.name, "it offers neither PLAIN nor LOGIN"))
+
+
+async def _exchange(
+    connection: ClientConnection, hop: Hop, mechanism: bytes, responses: list[bytes], initial: bool
+) -> None:
+    """Give each response to a challenge, whatever that says: both mechanisms have a fixed order."""
+    command = b"AUTH " + mechanism
+    encoded = [b64encode(response) for response in responses]
+    if initial and len(command) + 1 + len(encoded[0]) <= _LONGEST_COMMAND:
+        command += b" " + encoded.pop(0)
+    reply = await connection.command(command, connection.timeouts.auth)
+    for response in encoded:
+        if reply.code != 334:
+            break
+        reply = await connection.command(response, connection.timeouts.auth)
+    if reply.code != 235:
+        raise HopFailure(failures.not_authenticated(hop.name, str(reply)))

@@ -1,0 +1,229 @@
+"""One message over a session: MAIL, RCPT, DATA, with a verdict for each recipient (RFC 5321 3.3, RFC 2920).
+
+A hop with PIPELINING gets the whole envelope in one write; a long one in several, so that neither side has
+to hold more than a group's replies.  Without PIPELINING each command waits for its reply.
+
+What the hop cannot take unaltered is refused here, for the recipients it concerns: 8-bit content without
+8BITMIME (RFC 6152), addresses or header fields outside ASCII without SMTPUTF8 (RFC 6531), a message above its
+SIZE (RFC 1870).  No octet and no domain is ever converted.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from attrs import define, field, frozen
+
+from digipoort_msa import log
+from digipoort_msa.delivery import failures
+from digipoort_msa.delivery.failures import HopFailure
+from digipoort_msa.delivery.session import Extensions, Session
+from digipoort_msa.interfaces import IContent
+from digipoort_msa.smtp.dot_stuffing import NotCanonical
+from digipoort_msa.smtp.envelope import Envelope, Path
+from digipoort_msa.smtp.reply import Reply
+
+_LONGEST_GROUP = 16_384  # octets of commands in one write
+
+
+async def transact(session: Session, envelope: Envelope, content: IContent) -> Mapping[Path, Reply]:
+    """Offer a message to the hop, once.
+
+    :return: a reply for every recipient.  A recipient has a 2yz only if the hop gave one to the end of data.
+    :raise HopFailure: the hop went away before it answered anything of this transaction, so that another
+        connection may be tried; no content was sent.
+    """
+    return await _Transaction(session, envelope, content).run()
+
+
+@frozen
+class _Group:
+    """Commands that go out as one write."""
+
+    recipients: tuple[Path, ...] = ()
+    mail: bool = False
+    data: bool = False
+
+
+@define
+class _Transaction:
+    session: Session
+    envelope: Envelope
+    content: IContent
+    outcomes: dict[Path, Reply] = field(factory=dict)  # what is decided
+    accepted: list[Path] = field(factory=list)  # by RCPT; the end of data decides
+    answered: bool = False  # the hop has said something about this message
+
+    async def run(self) -> Mapping[Path, Reply]:
+        self.outcomes.update(unsuitable(self.envelope, self.content, self.session.extensions))
+        recipients = [path for path in dict.fromkeys(self.envelope.recipients) if path not in self.outcomes]
+        if not recipients:
+            return self.outcomes
+        self.session.transactions += 1
+        try:
+            await self._offer(recipients)
+        except HopFailure as failure:
+            if not self.answered:
+                raise
+            self._decide(recipients, failure.reply)
+        return self.outcomes
+
+    async def _offer(self, recipients: list[Path]) -> None:
+        connection, timeouts = self.session.connection, self.session.connection.timeouts
+        for group in self._groups(recipients):
+            if group == _Group(data=True) and not self.accepted:
+                return
+            reset = group.mail and self.session.reset_needed
+            self._send(group, reset)
+            if reset:
+                self._expect(await connection.reply(timeouts.mail), 250)
+                self.session.reset_needed = False
+            if group.mail:
+                mail = self._verdict(await connection.reply(timeouts.mail))
+                self.answered = True
+                self.session.reset_needed = mail.positive
+                if not mail.positive:
+                    self._decide(recipients, mail)
+            for path in group.recipients:
+                reply = self._verdict(await connection.reply(timeouts.rcpt))
+                if reply.positive and path not in self.outcomes:
+                    self.accepted.append(path)
+                else:
+                    self.outcomes.setdefault(path, reply)
+            if group.data:
+                await self._content(await connection.reply(timeouts.data))
+            elif not mail.positive:
+                return
+
+    async def _content(self, reply: Reply) -> None:
+        """DATA was answered."""
+        connection, timeouts = self.session.connection, self.session.connection.timeouts
+        if not reply.positive:
+            self._decide(self.accepted, reply)
+            return
+        self._expect(reply, 354)
+        if not self.accepted:
+            # Nobody is left, but the hop waits for a content: it gets none (RFC 2920 3.1).
+            connection.send(b".\r\n")
+            await connection.reply(timeouts.termination)
+            self.session.reset_needed = False
+            return
+        reader = self.content.open()
+        try:
+            await connection.send_content(reader, self.content.size)
+        except HopFailure:
+            raise
+        except NotCanonical:
+            connection.fail(failures.NOT_CANONICAL)
+            raise HopFailure(failures.NOT_CANONICAL) from None
+        except Exception as error:
+            log.failure(log.DEFECT, None, where=f"reading {self.envelope.queue_id} from the spool")
+            connection.fail(failures.UNREADABLE)
+            raise HopFailure(failures.UNREADABLE) from error
+        finally:
+            reader.close()
+        await self._end_of_data()
+
+    async def _end_of_data(self) -> None:
+        """The hop has the whole content; what it says now decides for all that it accepted."""
+        connection = self.session.connection
+        try:
+            reply = self._verdict(await connection.reply(connection.timeouts.termination))
+        except HopFailure as failure:
+            if failure.reply.code != 421:
+                log.emit(
+                    log.DUPLICATE_POSSIBLE,
+                    queue_id=self.envelope.queue_id,
+                    hop=connection.hop,
+                    reply=str(failure.reply),
+                )
+            raise
+        self.session.reset_needed = False
+        self._decide(self.accepted, reply)
+
+    def _groups(self, recipients: list[Path]) -> Iterator[_Group]:
+        if "PIPELINING" not in self.session.extensions:
+            yield _Group(mail=True)
+            for path in recipients:
+                yield _Group((path,))
+            yield _Group(data=True)
+            return
+        mail, octets = True, 0
+        group: list[Path] = []
+        for path in recipients:
+            if octets > _LONGEST_GROUP:
+                yield _Group(tuple(group), mail)
+                mail, octets, group = False, 0, []
+            group.append(path)
+            octets += len(path.local_part) + len(path.domain) + 16
+        yield _Group(tuple(group), mail, data=True)
+
+    def _send(self, group: _Group, reset: bool) -> None:
+        commands = []
+        if reset:
+            commands.append(b"RSET\r\n")
+        if group.mail:
+            commands.append(self._mail())
+        commands += [b"RCPT TO:<%b>\r\n" % str(path).encode() for path in group.recipients]
+        if group.data:
+            commands.append(b"DATA\r\n")
+        self.session.connection.send(b"".join(commands), len(commands))
+
+    def _mail(self) -> bytes:
+        extensions = self.session.extensions
+        command = [f"MAIL FROM:<{self.envelope.reverse_path}>"]
+        if "SIZE" in extensions:
+            command.append(f"SIZE={self.content.size}")
+        if self.content.eight_bit:
+            command.append("BODY=8BITMIME")
+        if "SMTPUTF8" in extensions and _international(self.envelope, self.content):
+            command.append("SMTPUTF8")
+        if self.session.authenticated:
+            # The hop trusts us, and we do not vouch for the submitter's mailbox (RFC 4954 5).
+            command.append("AUTH=<>")
+        return " ".join(command).encode() + b"\r\n"
+
+    def _verdict(self, reply: Reply) -> Reply:
+        if reply.code // 100 == 3:
+            self._expect(reply, 250)
+        return reply
+
+    def _expect(self, reply: Reply, code: int) -> None:
+        """A hop that answers something else is out of step: what it says next could mean anything."""
+        if reply.code != code:
+            connection = self.session.connection
+            failure = failures.out_of_step(connection.hop, f"{code} was due, not {reply}")
+            connection.fail(failure)
+            raise HopFailure(failure)
+
+    def _decide(self, recipients: list[Path], reply: Reply) -> None:
+        for path in recipients:
+            self.outcomes.setdefault(path, reply)
+
+
+def unsuitable(envelope: Envelope, content: IContent, extensions: Extensions) -> Mapping[Path, Reply]:
+    """The recipients that this hop cannot serve unaltered, each with its permanent reply."""
+
+    def everyone(reply: Reply) -> Mapping[Path, Reply]:
+        return dict.fromkeys(envelope.recipients, reply)
+
+    limit = extensions.longest_message
+    if limit is not None and content.size > limit:
+        return everyone(failures.TOO_BIG)
+    if content.eight_bit and "8BITMIME" not in extensions:
+        return everyone(failures.NEEDS_8BITMIME)
+    if "SMTPUTF8" in extensions or not _international(envelope, content):
+        return {}
+    if not envelope.reverse_path.is_ascii:
+        return everyone(failures.ADDRESS_NEEDS_SMTPUTF8)
+    if envelope.parameters.smtputf8 and content.eight_bit:
+        return everyone(failures.HEADER_NEEDS_SMTPUTF8)
+    return {path: failures.ADDRESS_NEEDS_SMTPUTF8 for path in envelope.recipients if not path.is_ascii}
+
+
+def _international(envelope: Envelope, content: IContent) -> bool:
+    """SMTPUTF8 is needed: a path is outside ASCII, or, where the client asked for it, a header field may
+    be.  A message that was submitted with SMTPUTF8 and is all ASCII goes without (RFC 6531 3.4)."""
+    return (
+        (envelope.parameters.smtputf8 and content.eight_bit)
+        or not envelope.reverse_path.is_ascii
+        or not all(path.is_ascii for path in envelope.recipients)
+    )
