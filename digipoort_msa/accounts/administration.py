@@ -48,6 +48,15 @@ class Administration:
         self._realms = tuple(realms)
         self._now = now
 
+    def check_free(self, name: str) -> None:
+        """Before a password is asked for: could this name be added?
+
+        :raise AccountError: a name that cannot be, or that is taken.
+        """
+        prepared = self._name(name)
+        if self._accounts.find(prepared) is not None:
+            raise self._taken(prepared)
+
     def add(self, name: str, password: str) -> Account:
         """Make an active account.
 
@@ -68,7 +77,7 @@ class Administration:
         try:
             self._accounts.insert(account)
         except AccountExists:
-            raise AccountError(f"{prepared!r} is an account of realm {self.realm} already") from None
+            raise self._taken(prepared) from None
         return self.get(prepared)
 
     def list(self) -> list[Account]:
@@ -120,6 +129,9 @@ class Administration:
             self._accounts.set_status(prepared, status, self._now())
         except NoSuchAccount:
             raise self._unknown(prepared) from None
+
+    def _taken(self, name: str) -> AccountError:
+        return AccountError(f"{name!r} is an account of realm {self.realm} already")
 
     def _unknown(self, name: str) -> AccountError:
         return AccountError(f"realm {self.realm} has no account {name!r}")
