@@ -8,6 +8,7 @@ id ties a connection's events together, one queue id a message's.  No event carr
 
 from attrs import frozen
 from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 
 _logger = Logger(namespace="digipoort_msa")
 
@@ -18,7 +19,7 @@ class Event:
 
     name: str
     sentence: str
-    level: object = LogLevel.info
+    level: LogLevel = LogLevel.info
 
 
 def emit(event: Event, **fields: object) -> None:
@@ -28,7 +29,7 @@ def emit(event: Event, **fields: object) -> None:
     _logger.emit(event.level, event.sentence, event=event.name, **shown)
 
 
-def failure(event: Event, reason: object, **fields: object) -> None:
+def failure(event: Event, reason: Failure, **fields: object) -> None:
     """Log a defect of ours with its traceback."""
     shown = {name: _printable(value) for name, value in fields.items()}
     _logger.failure(event.sentence, failure=reason, level=event.level, event=event.name, **shown)

@@ -1,1 +1,1 @@
-"""To be described."""
+"""What an account may submit: each rule is one :class:`~digipoort_msa.interfaces.IPolicy`."""

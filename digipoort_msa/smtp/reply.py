@@ -131,7 +131,7 @@ BARE_CR_OR_LF = reply(554, "5.6.0", "The message holds a bare CR or LF; every li
 UNTERMINATED = reply(554, "5.6.0", "The message's last line must end with CR LF")
 SENDER_NOT_YOURS = reply(550, "5.7.1", "This account may not send from this address")
 RECIPIENT_NOT_ALLOWED = reply(550, "5.7.1", "This account may not send to this address")
-CONTENT_NOT_ALLOWED = reply(550, "5.7.1", "The content does not follow the message flow's rules")
+HEADER_TOO_BIG = reply(552, "5.3.4", "The header section is larger than the message flow allows")
 LOCAL_ERROR = reply(451, "4.3.0", "A local error; nothing was queued; try again later")
 NOT_STORED = reply(451, "4.3.0", "The message could not be stored; try again later")
 
@@ -158,3 +158,8 @@ def challenge(octets: bytes) -> Reply:
 def missing_header(name: str) -> Reply:
     """M10: ``name`` comes from the operator's settings, not from the client."""
     return Reply(550, "5.7.1", (f"The message flow requires the header {name}",))
+
+
+def header_not_allowed(name: str) -> Reply:
+    """M10, as :func:`missing_header`."""
+    return Reply(550, "5.7.1", (f"The header {name} does not follow the message flow's pattern",))

@@ -11,6 +11,7 @@ of step once cannot be understood again, and its connection has to be dropped.
 """
 
 import re
+from functools import lru_cache
 
 from digipoort_msa.smtp.reply import Reply
 
@@ -20,7 +21,7 @@ LONGEST_REPLY = 65_536  # octets of one reply
 _EXCERPT = 80  # octets
 
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
-_ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?: |\Z)")
+_ENHANCED = re.compile(r"([245])(\.[0-9]{1,3}\.[0-9]{1,3})(?: |\Z)")
 
 
 class ProtocolError(Exception):
@@ -71,6 +72,10 @@ class ReplyParser:
         :raise ProtocolError: what arrived is not a reply; also on every later call.
         """
         while (line := self._line()) is not None:
+            if not self._texts and line[3:4] != b"-":
+                reply = _single_line(line)
+                self._start += len(line) + 2
+                return reply
             match = _LINE.fullmatch(line)
             if match is None:
                 raise _protocol_error("not a reply", line)
@@ -106,11 +111,22 @@ class ReplyParser:
     def _reply(self) -> Reply:
         code, texts = int(self._code), self._texts
         self._code, self._texts, self._length = b"", [], 0
-        match = _ENHANCED.match(texts[0])
-        if match is None or int(match[1]) != code // 100:
-            return Reply(code, None, tuple(texts))
-        status = match[0].rstrip(" ")
-        # Every line bears the status (RFC 2034 4); a line that does not keeps its text as it is.
-        return Reply(
-            code, status, tuple(text[len(match[0]) :] if text.startswith(status) else text for text in texts)
-        )
+        return _reply(code, texts)
+
+
+@lru_cache(maxsize=64)  # "250 2.1.0 Ok" comes with every message
+def _single_line(line: bytes) -> Reply:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise _protocol_error("not a reply", line)
+    return _reply(int(match[1]), [printable(match[3] or b"")])
+
+
+def _reply(code: int, texts: list[str]) -> Reply:
+    match = _ENHANCED.match(texts[0])
+    if match is None or int(match[1]) != code // 100:
+        return Reply(code, None, tuple(texts))
+    status = match[1] + match[2]
+    # Every line bears the status (RFC 2034 4); a line that does not keeps its text as it is.
+    marked = status + " "
+    return Reply(code, status, tuple("" if text == status else text.removeprefix(marked) for text in texts))

@@ -105,6 +105,15 @@ class Session:
         return len(self._input) - self._read
 
     @property
+    def awaits_verdict(self) -> bool:
+        """An event asked and has no answer yet."""
+        return self._paused
+
+    @property
+    def receiving_content(self) -> bool:
+        return self._receiver is not None
+
+    @property
     def bare_line_end(self) -> bool:
         """The content being received holds a bare CR or LF: why its end may never be seen."""
         return self._check is not None and self._check.bare_line_end

@@ -1,0 +1,194 @@
+"""What an authenticated account can do: submit messages.
+
+:class:`Submitter` is the avatar that ``twisted.cred`` hands out; each mail transaction is one
+:class:`Submission`: policy first, then the spool.  A submission answers at once where its policies do, so
+an ordinary MAIL or RCPT costs no Deferred.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NoReturn
+
+from attrs import define, evolve, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from digipoort_msa import log
+from digipoort_msa.interfaces import IIncoming, IPolicy, ISpool, ISubmission, ISubmitter
+from digipoort_msa.smtp import reply
+from digipoort_msa.smtp.envelope import Envelope, MailParameters, Path, RcptParameters, Trace
+from digipoort_msa.smtp.reply import Refused
+from digipoort_msa.smtp.trace import received, rfc5322_date
+
+#: Octets at the front of a message that a content policy sees.
+HEAD = 65_536
+
+_END_OF_HEADER = b"\r\n\r\n"
+_DATE = re.compile(rb"^date[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_MESSAGE_ID = re.compile(rb"^message-id[ \t]*:", re.IGNORECASE | re.MULTILINE)
+
+
+@implementer(ISubmitter)
+@define(eq=False)
+class Submitter:
+    """One account's right to submit, for one session."""
+
+    realm: str
+    account: str
+    _spool: ISpool
+    _clock: IReactorTime
+    _policies: tuple[IPolicy, ...] = ()
+    _add_missing_headers: bool = False  # RFC 6409 8; off by default (M2)
+
+    def begin(
+        self, reverse_path: Path, parameters: MailParameters, trace: Trace
+    ) -> "Submission | Deferred[Submission]":
+        waiting = _each(policy.sender(self.account, reverse_path, parameters) for policy in self._policies)
+        submission = Submission(
+            Envelope(
+                queue_id="",
+                realm=self.realm,
+                account=self.account,
+                session_id=trace.session_id,
+                reverse_path=reverse_path,
+                recipients=(),
+                received_at=self._clock.seconds(),
+                parameters=parameters,
+            ),
+            trace,
+            self._spool.receive(),
+            self._policies,
+            self._add_missing_headers,
+        )
+        if waiting is None:
+            return submission
+        return waiting.addCallbacks(lambda _: submission, submission.give_up)
+
+
+@implementer(ISubmission)
+@define(eq=False)
+class Submission:
+    """One mail transaction on its way into the spool."""
+
+    _envelope: Envelope
+    _trace: Trace
+    _incoming: IIncoming
+    _policies: tuple[IPolicy, ...]
+    _add_missing_headers: bool
+    _recipients: list[Path] = field(factory=list, init=False)
+    _size: int = field(default=0, init=False)
+    _head: bytes = field(default=b"", init=False)  # kept for the policies, or until the header is whole
+    _header_is_whole: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._envelope = evolve(self._envelope, queue_id=self._incoming.queue_id)
+
+    @property
+    def queue_id(self) -> str:
+        return self._envelope.queue_id
+
+    def recipient(self, forward_path: Path, parameters: RcptParameters) -> "Deferred[None] | None":
+        if not self._policies:
+            self._recipients.append(forward_path)
+            return None
+        so_far = evolve(self._envelope, recipients=tuple(self._recipients))
+        waiting = _each(
+            policy.recipient(self._envelope.account, so_far, forward_path, parameters)
+            for policy in self._policies
+        )
+        if waiting is None:
+            self._recipients.append(forward_path)
+            return None
+        return waiting.addCallback(lambda _: self._recipients.append(forward_path))
+
+    def open(self) -> "Deferred[None] | None":
+        self._envelope = evolve(self._envelope, recipients=tuple(self._recipients))
+        self._header_is_whole = not self._add_missing_headers
+        return self._store(received(self._trace, self._envelope))
+
+    def write(self, octets: bytes) -> "Deferred[None] | None":
+        if self._header_is_whole:
+            if self._policies and len(self._head) < HEAD:
+                self._head += octets
+            return self._store(octets)
+        # Nothing is stored until it is known which fields are missing.
+        self._head += octets
+        if len(self._head) < HEAD and _END_OF_HEADER not in b"\r\n" + self._head:
+            return None
+        return self._store(self._complete_header())
+
+    def commit(self) -> "Deferred[str]":
+        if not self._header_is_whole:
+            self._store(self._complete_header())
+        try:
+            waiting = _each(
+                policy.content(self._envelope.account, self._envelope, self._head[:HEAD])
+                for policy in self._policies
+            )
+        except Exception:
+            self.abort()
+            raise
+        if waiting is None:
+            return self._commit(None)
+        return waiting.addCallbacks(self._commit, self.give_up)
+
+    def abort(self) -> None:
+        self._incoming.abort()
+
+    def give_up(self, failure: Failure) -> Failure:
+        """An errback: nothing is kept, and the failure goes on."""
+        self.abort()
+        return failure
+
+    def _commit(self, _: object) -> "Deferred[str]":
+        return self._incoming.commit(self._envelope).addCallbacks(self._committed, self._not_stored)
+
+    def _committed(self, location: str) -> str:
+        log.emit(
+            log.QUEUED,
+            session=self._envelope.session_id,
+            queue_id=self.queue_id,
+            size=self._size,
+            account=self._envelope.account,
+            realm=self._envelope.realm,
+            sender=f"<{self._envelope.reverse_path}>",
+            recipients=", ".join(f"<{path}>" for path in self._envelope.recipients),
+            location=location,
+        )
+        return self.queue_id
+
+    def _not_stored(self, failure: Failure) -> NoReturn:
+        raise Refused(reply.NOT_STORED, failure.getErrorMessage())
+
+    def _store(self, octets: bytes) -> "Deferred[None] | None":
+        self._size += len(octets)
+        return self._incoming.write(octets)
+
+    def _complete_header(self) -> bytes:
+        """The head so far behind the fields that it lacks (RFC 6409 8.1 and 8.2)."""
+        self._header_is_whole = True
+        header = (b"\r\n" + self._head).split(_END_OF_HEADER, 1)[0]
+        added = b""
+        if not _DATE.search(header):
+            added += f"Date: {rfc5322_date(self._envelope.received_at)}\r\n".encode()
+        if not _MESSAGE_ID.search(header):
+            added += f"Message-ID: <{self.queue_id}@{self._trace.server_name}>\r\n".encode()
+        return added + self._head
+
+
+def _each(results: "Iterable[Deferred[None] | None]") -> "Deferred[None] | None":
+    """Take the policies' answers in turn: ``None`` if all came at once, else a Deferred for the rest."""
+    answers = iter(results)
+    for answer in answers:
+        if isinstance(answer, Deferred):
+            return Deferred.fromCoroutine(_await_each(answer, answers))
+    return None
+
+
+async def _await_each(first: "Deferred[None]", rest: "Iterable[Deferred[None] | None]") -> None:
+    await first
+    for answer in rest:
+        if isinstance(answer, Deferred):
+            await answer
