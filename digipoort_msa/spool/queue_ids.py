@@ -7,28 +7,32 @@ back, do so with a chance of one in 268 million even where they pick the same mi
 no authority: knowing one allows nothing.
 """
 
-import base64
-import secrets
+import random
 import time
 from collections.abc import Callable
 
 _RANDOM_BITS = 28
-_OCTETS = 10  # 80 bits: 16 characters without padding
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # ten bits at a time
 
 
 class QueueIds:
-    """Gives out queue ids, each later in order than the one before, whatever the clock does."""
+    """Gives out queue ids, each later in order than the one before, whatever the clock does.
+
+    :param seconds: the time since the epoch.
+    :param random_bits: gives a number of so many bits.
+    """
 
     def __init__(
         self,
         seconds: Callable[[], float] = time.time,
-        random_bits: Callable[[int], int] = secrets.randbits,
+        random_bits: Callable[[int], int] | None = None,
     ) -> None:
         self._seconds = seconds
-        self._random_bits = random_bits
+        self._random_bits = random_bits or random.Random().getrandbits  # noqa: S311 -- seeded by the system
         self._last = 0
 
     def __call__(self) -> str:
         number = int(self._seconds() * 1_000_000) << _RANDOM_BITS | self._random_bits(_RANDOM_BITS)
-        self._last = max(number, self._last + 1)
-        return base64.b32hexencode(self._last.to_bytes(_OCTETS, "big")).decode("ascii")
+        self._last = number = max(number, self._last + 1)
+        return "".join([_PAIRS[number >> shift & 1023] for shift in range(70, -10, -10)])

@@ -140,10 +140,9 @@ def connect(directory: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(
             database, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT
         )
-        connection.execute("PRAGMA page_size = 8192")  # counts only before the first table is made
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # every commit is on stable storage
-        connection.execute("PRAGMA wal_autocheckpoint = 2000")  # pages: 16 MiB
+        connection.execute("PRAGMA wal_autocheckpoint = 2000")  # pages: 8 MiB
         connection.execute("BEGIN IMMEDIATE")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
