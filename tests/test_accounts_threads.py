@@ -1,0 +1,48 @@
+import threading
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, gatherResults
+from twisted.trial.unittest import TestCase
+
+from digipoort_msa.accounts.threads import Threads
+from digipoort_msa.interfaces import Unavailable
+
+
+class ThreadsTests(TestCase):
+    def make(self, size, waiting):
+        threads = Threads(reactor, "test", size=size, waiting=waiting)
+        self.addCleanup(threads.stop)
+        return threads
+
+    async def test_off_the_reactors_thread(self):
+        ident = await self.make(1, 0).call(threading.get_ident)
+        self.assertNotEqual(ident, threading.get_ident())
+
+    async def test_failure(self):
+        with self.assertRaises(ZeroDivisionError):
+            await self.make(1, 0).call(divmod, 1, 0)
+
+    async def test_bounds(self):
+        """So many run, so many wait, and the next is refused at once, until there is room again."""
+        threads = self.make(2, 1)
+        go = threading.Event()
+        running = threading.Semaphore(0)
+
+        def work():
+            running.release()
+            go.wait(10)
+
+        calls = [threads.call(work) for _ in range(3)]
+        self.failureResultOf(threads.call(work), Unavailable)
+        go.set()
+        await gatherResults(calls)
+        self.assertEqual(await threads.call(int), 0)
+
+    async def test_cancelling_keeps_the_place(self):
+        threads = self.make(1, 0)
+        go = threading.Event()
+        call = threads.call(go.wait, 10)
+        call.cancel()
+        self.failureResultOf(call, CancelledError)
+        self.failureResultOf(threads.call(int), Unavailable)
+        go.set()
