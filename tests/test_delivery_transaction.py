@@ -1,0 +1,329 @@
+"""One message over a session: grouping, verdicts per recipient, and what a hop cannot take."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from digipoort_msa.delivery.hop import Hop
+from digipoort_msa.delivery.relay import Relay
+from digipoort_msa.delivery.tls import ClientTLS
+from digipoort_msa.smtp.envelope import Envelope, Path
+from tests.next_hop import DIE, EXTENSIONS, HANG, MESSAGE, Content, Network, SimpleHop, envelope
+from tests.requirements import proves
+
+THREE = ("a@example.nl", "b@example.nl", "c@example.nl")
+LOCKSTEP = tuple(set(EXTENSIONS) - {"PIPELINING"})
+
+
+class TransactionTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.serve()
+
+    def serve(self, *servers: SimpleHop) -> None:
+        waiting = list(servers)
+        self.clock = Clock()
+        self.network = Network(lambda name: waiting.pop(0) if waiting else SimpleHop())
+        self.relay = Relay(
+            self.clock,
+            [Hop("hop", 25)],
+            "msa.example.nl",
+            ClientTLS("none"),
+            endpoint=self.network.endpoint,
+        )
+
+    def deliver(
+        self, message: Envelope | None = None, content: Content = MESSAGE, cut: int = 1 << 20
+    ) -> dict[str, str]:
+        """Each recipient's reply, as text."""
+        delivery = self.relay.deliver(message or envelope(), content)
+        self.network.pump(cut)
+        outcomes = self.successResultOf(delivery)
+        return {str(path): str(outcome.reply) for path, outcome in outcomes.items()}
+
+    def codes(self, message: Envelope | None = None, content: Content = MESSAGE) -> dict[str, str]:
+        return {path[0]: text[:9] for path, text in self.deliver(message, content).items()}
+
+
+@proves("D1", "M2")
+class DialogueTests(TransactionTestCase):
+    def test_pipelined(self) -> None:
+        outcomes = self.deliver(envelope(*THREE))
+        self.assertEqual(set(outcomes), set(THREE))
+        self.assertEqual(set(outcomes.values()), {"250 2.0.0 Ok: queued as HOP1"})
+        [server] = self.network.servers
+        self.assertEqual(
+            server.receptions[1],
+            b"MAIL FROM:<business@example.nl> SIZE=24\r\n"
+            b"RCPT TO:<a@example.nl>\r\nRCPT TO:<b@example.nl>\r\nRCPT TO:<c@example.nl>\r\nDATA\r\n",
+        )
+        self.assertEqual(server.receptions[2], MESSAGE.octets + b".\r\n")
+        self.assertEqual(server.messages[0][1], MESSAGE.octets)
+
+    def test_lockstep(self) -> None:
+        self.serve(SimpleHop(LOCKSTEP))
+        self.deliver(envelope(*THREE))
+        [server] = self.network.servers
+        self.assertEqual(
+            [octets[:4] for octets in server.receptions[1:-1]], [b"MAIL", *[b"RCPT"] * 3, b"DATA"]
+        )
+        self.assertEqual(server.messages[0][1], MESSAGE.octets)
+
+    def test_one_octet_at_a_time(self) -> None:
+        for extensions in (EXTENSIONS, LOCKSTEP):
+            self.serve(SimpleHop(extensions))
+            self.assertEqual(
+                set(self.deliver(envelope(*THREE), cut=1).values()), {"250 2.0.0 Ok: queued as HOP1"}
+            )
+
+    def test_a_thousand_recipients_go_in_groups(self) -> None:
+        recipients = [f"recipient-number-{number}@example.nl" for number in range(2000)]
+        outcomes = self.deliver(envelope(*recipients))
+        self.assertEqual(list(outcomes), recipients)
+        self.assertEqual(set(outcomes.values()), {"250 2.0.0 Ok: queued as HOP1"})
+        [server] = self.network.servers
+        self.assertLess(max(map(len, server.receptions)), 20_000)
+        self.assertEqual(len(server.messages[0][0]), 2000)
+
+    def test_null_reverse_path(self) -> None:
+        self.deliver(envelope(sender=""))
+        self.assertIn(b"MAIL FROM:<> SIZE=24", self.network.servers[0].commands)
+
+    def test_second_message_needs_no_reset(self) -> None:
+        self.deliver()
+        self.deliver()
+        [server] = self.network.servers
+        self.assertEqual(len(server.messages), 2)
+        self.assertNotIn(b"RSET", server.commands)
+
+    def test_plain_hop(self) -> None:
+        """HELO where EHLO is unknown: nothing is declared."""
+        self.serve(SimpleHop(answers={"EHLO": [b"502 5.5.2 What?\r\n"]}))
+        self.deliver()
+        [server] = self.network.servers
+        self.assertEqual(server.commands[1:3], [b"HELO msa.example.nl", b"MAIL FROM:<business@example.nl>"])
+        self.assertEqual(len(server.messages), 1)
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        st.lists(
+            st.lists(st.sampled_from([b".", b"\r\n", b"\r\n.", b"x", b"\r\n.\r\n", b"\xe9", b"\0"])).map(
+                b"".join
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+        st.integers(1, 50),
+        st.booleans(),
+    )
+    def test_messages_in_are_messages_out(self, bodies: list[bytes], cut: int, pipelining: bool) -> None:
+        """Byte for byte, with segments and replies cut anywhere, over one connection."""
+        self.serve(SimpleHop(EXTENSIONS if pipelining else LOCKSTEP))
+        bodies = [body + b"\r\n" for body in bodies]
+        for body in bodies:
+            segments = [body[start : start + cut] for start in range(0, len(body), cut)]
+            self.deliver(content=Content(*segments), cut=cut)
+        self.assertEqual([content for _, content in self.network.messages], bodies)
+        self.assertEqual(len(self.network.servers), 1)
+
+
+@proves("D3")
+class VerdictTests(TransactionTestCase):
+    def both(self, answers: dict[str, list[bytes | None]]) -> dict[str, str]:
+        """Codes of three recipients, the same with and without PIPELINING."""
+        self.serve(SimpleHop(answers=answers))
+        pipelined = self.codes(envelope(*THREE))
+        self.next_message_passes()
+        self.serve(SimpleHop(LOCKSTEP, answers))
+        self.assertEqual(self.codes(envelope(*THREE)), pipelined)
+        self.next_message_passes()
+        return pipelined
+
+    def next_message_passes(self) -> None:
+        before = len(self.network.messages)
+        self.assertEqual(self.codes(), {"c": "250 2.0.0"})
+        self.assertEqual(len(self.network.messages), before + 1)
+
+    def test_each_recipient_has_its_own(self) -> None:
+        answers: dict[str, list[bytes | None]] = {
+            "RCPT": [b"250 2.1.5 Ok\r\n", b"550 5.1.1 Who?\r\n", b"452 4.2.2 Full\r\n"]
+        }
+        self.assertEqual(self.both(answers), {"a": "250 2.0.0", "b": "550 5.1.1", "c": "452 4.2.2"})
+
+    def test_mail_refused(self) -> None:
+        self.assertEqual(
+            self.both({"MAIL": [b"550 5.7.1 No\r\n"]}),
+            dict.fromkeys("abc", "550 5.7.1"),
+        )
+
+    def test_all_recipients_refused(self) -> None:
+        answers: dict[str, list[bytes | None]] = {"RCPT": [b"550 5.1.1 Who?\r\n"] * 3}
+        self.assertEqual(self.both(answers), dict.fromkeys("abc", "550 5.1.1"))
+        self.assertIn(b"RSET", self.network.servers[0].commands)
+
+    def test_no_recipient_but_354(self) -> None:
+        """RFC 2920 3.1: the content is a lone dot."""
+        self.serve(
+            SimpleHop(
+                answers={
+                    "RCPT": [b"550 5.1.1 Who?\r\n"] * 3,
+                    "DATA": [b"354 go on\r\n"],
+                    ".": [b"554 5.5.0 No recipients\r\n"],
+                }
+            )
+        )
+        self.assertEqual(self.codes(envelope(*THREE)), dict.fromkeys("abc", "550 5.1.1"))
+        [server] = self.network.servers
+        self.assertEqual(server.receptions[-1], b".\r\n")
+        self.next_message_passes()
+        self.assertEqual(len(self.network.servers), 1)
+        self.assertNotIn(b"RSET", server.commands)
+
+    def test_data_refused(self) -> None:
+        answers: dict[str, list[bytes | None]] = {
+            "RCPT": [b"250 Ok\r\n", b"550 5.1.1 Who?\r\n"],
+            "DATA": [b"451 4.3.0 Later\r\n"],
+        }
+        self.assertEqual(self.both(answers), {"a": "451 4.3.0", "b": "550 5.1.1", "c": "451 4.3.0"})
+
+    def test_content_refused(self) -> None:
+        answers: dict[str, list[bytes | None]] = {".": [b"554 5.6.0 Spam\r\n"]}
+        self.assertEqual(self.both(answers), dict.fromkeys("abc", "554 5.6.0"))
+
+    def test_reset_fails(self) -> None:
+        self.serve(
+            SimpleHop(answers={"RCPT": [b"550 5.1.1 Who?\r\n"], "RSET": [b"500 5.5.1 What?\r\n"]}),
+        )
+        self.codes()
+        self.next_message_passes()
+        self.assertEqual(len(self.network.servers), 2)
+
+    def test_out_of_step(self) -> None:
+        for verb in ("MAIL", "RCPT"):
+            self.serve(SimpleHop(answers={verb: [b"354 go on\r\n"]}))
+            self.assertEqual(self.codes(), {"c": "451 4.5.0"})
+        self.serve(SimpleHop(answers={"DATA": [b"250 Ok\r\n"]}))
+        self.assertEqual(self.codes(), {"c": "451 4.5.0"})
+
+
+@proves("D2")
+class DyingTests(TransactionTestCase):
+    def test_at_every_step(self) -> None:
+        for verb in ("greeting", "EHLO", "MAIL", "RCPT", "DATA", "."):
+            for answer in (DIE, b"421 4.3.2 down\r\n", b"garbage\r\n", b"x" * 5000):
+                for extensions in (EXTENSIONS, LOCKSTEP):
+                    self.serve(SimpleHop(extensions, {verb: [answer]}))
+                    delivery = self.relay.deliver(envelope(*THREE), MESSAGE)
+                    self.network.pump()
+                    outcomes = self.successResultOf(delivery)
+                    self.assertEqual(set(map(str, outcomes)), set(THREE))
+                    for outcome in outcomes.values():
+                        self.assertTrue(outcome.reply.transient, outcome)
+                        self.assertEqual(outcome.hop, "hop:25")
+                    self.assertEqual(self.network.messages, [])
+                    self.assertEqual(self.codes(), {"c": "250 2.0.0"})
+
+    def test_hanging_at_every_step(self) -> None:
+        for verb in ("greeting", "EHLO", "MAIL", "RCPT", "DATA", "."):
+            self.serve(SimpleHop(answers={verb: [HANG]}))
+            delivery = self.relay.deliver(envelope(), MESSAGE)
+            self.network.pump()
+            self.assertNoResult(delivery)
+            self.clock.advance(600)
+            self.network.pump()
+            [outcome] = self.successResultOf(delivery).values()
+            self.assertIn("4.4.2", str(outcome.reply))
+
+    def test_what_was_refused_stays_refused(self) -> None:
+        self.serve(SimpleHop(answers={"RCPT": [b"550 5.1.1 Who?\r\n", b"250 Ok\r\n", DIE]}))
+        self.assertEqual(self.codes(envelope(*THREE)), {"a": "550 5.1.1", "b": "451 4.4.2", "c": "451 4.4.2"})
+
+    def test_possible_duplicate_is_logged(self) -> None:
+        from digipoort_msa import log
+
+        emitted = []
+        self.patch(log, "emit", lambda event, **fields: emitted.append((event, fields)))
+        self.serve(SimpleHop(answers={".": [DIE]}))
+        self.assertEqual(self.codes(), {"c": "451 4.4.2"})
+        [fields] = [fields for event, fields in emitted if event is log.DUPLICATE_POSSIBLE]
+        self.assertEqual((fields["queue_id"], fields["hop"]), ("Q1", "hop:25"))
+
+
+class ContentTests(TransactionTestCase):
+    @proves("M5")
+    def test_not_canonical(self) -> None:
+        for content in (b"a\nb\r\n", b"a\rb\r\n", b"a"):
+            self.serve()
+            self.assertEqual(self.codes(content=Content(content)), {"c": "554 5.6.0"})
+            self.assertEqual(self.network.messages, [])
+            self.assertEqual(self.codes(), {"c": "250 2.0.0"})
+
+    def test_unreadable(self) -> None:
+        content = Content(b"a\r\n", size=100)
+        self.assertEqual(self.codes(content=content), {"c": "451 4.3.0"})
+        self.assertEqual(self.network.messages, [])
+        self.assertEqual(content.closed, 1)
+        self.assertEqual(len(self.flushLoggedErrors(EOFError)), 1)
+
+
+@proves("M4", "D3")
+class SuitabilityTests(TransactionTestCase):
+    EIGHT_BIT = Content("Subject: test\r\n\r\ncafé\r\n".encode())
+
+    def hop(self, *extensions: str) -> None:
+        self.serve(SimpleHop(extensions))
+
+    def mail(self) -> bytes:
+        return next(c for c in self.network.servers[-1].commands if c.startswith(b"MAIL"))
+
+    def test_8bit(self) -> None:
+        self.deliver(content=self.EIGHT_BIT)
+        self.assertIn(b" BODY=8BITMIME", self.mail())
+        self.assertEqual(self.network.messages[0][1], self.EIGHT_BIT.octets)
+
+    def test_no_8bitmime(self) -> None:
+        self.hop("SMTPUTF8")
+        self.assertEqual(self.codes(content=self.EIGHT_BIT), {"c": "554 5.6.3"})
+        self.assertEqual(self.network.messages, [])
+        self.assertEqual(self.codes(), {"c": "250 2.0.0"})
+
+    def test_size(self) -> None:
+        self.hop(f"SIZE {MESSAGE.size}")
+        self.assertEqual(self.codes(), {"c": "250 2.0.0"})
+        self.hop(f"SIZE {MESSAGE.size - 1}")
+        self.assertEqual(self.codes(), {"c": "552 5.3.4"})
+        for unlimited in ("SIZE", "SIZE 0", "SIZE many", "SIZE " + "9" * 400, "size 5000"):
+            self.hop(unlimited)
+            self.assertEqual(self.codes(), {"c": "250 2.0.0"})
+
+    def test_smtputf8(self) -> None:
+        message = envelope("jörg@bücher.example", smtputf8=True)
+        self.assertEqual(list(self.deliver(message).values()), ["250 2.0.0 Ok: queued as HOP1"])
+        self.assertIn(b" SMTPUTF8", self.mail())
+        self.assertEqual(self.network.messages[0][0], ["RCPT TO:<jörg@bücher.example>".encode()])
+
+    def test_smtputf8_is_not_needed(self) -> None:
+        """Asked for by the client, but all is ASCII (RFC 6531 3.4)."""
+        self.hop("8BITMIME")
+        self.assertEqual(self.codes(envelope(smtputf8=True)), {"c": "250 2.0.0"})
+        self.assertNotIn(b"SMTPUTF8", self.mail())
+
+    def test_no_smtputf8_for_a_recipient(self) -> None:
+        self.hop("8BITMIME")
+        message = envelope("a@example.nl", "jörg@example.nl", "x@bücher.example", smtputf8=True)
+        self.assertEqual(self.codes(message), {"a": "250 2.0.0", "j": "553 5.6.7", "x": "553 5.6.7"})
+        self.assertEqual(len(self.network.messages[0][0]), 1)
+
+    def test_no_smtputf8_for_the_sender(self) -> None:
+        self.hop("8BITMIME")
+        self.assertEqual(self.codes(envelope(sender="jörg@example.nl", smtputf8=True)), {"c": "553 5.6.7"})
+
+    def test_no_smtputf8_for_the_header(self) -> None:
+        self.hop("8BITMIME")
+        self.assertEqual(self.codes(envelope(smtputf8=True), self.EIGHT_BIT), {"c": "554 5.6.9"})
+
+    def test_every_recipient_once(self) -> None:
+        outcomes = self.relay.deliver(envelope("a@example.nl", "a@example.nl"), MESSAGE)
+        self.network.pump()
+        self.assertEqual(list(self.successResultOf(outcomes)), [Path("a", "example.nl")])
+        self.assertEqual(len(self.network.messages[0][0]), 1)
