@@ -29,7 +29,7 @@ def emit(event: Event, **fields: object) -> None:
     _logger.emit(event.level, event.sentence, event=event.name, **shown)
 
 
-def failure(event: Event, reason: Failure, **fields: object) -> None:
+def failure(event: Event, reason: Failure | None, **fields: object) -> None:
     """Log a defect of ours with its traceback."""
     shown = {name: _printable(value) for name, value in fields.items()}
     _logger.failure(event.sentence, failure=reason, level=event.level, event=event.name, **shown)
@@ -81,6 +81,15 @@ DUPLICATE_POSSIBLE = Event(
     "{queue_id} was sent whole but {hop} did not say that it has it: {reply}; the next try may duplicate it",
     LogLevel.warn,
 )
+
+# -- the service -----------------------------------------------------------------------------------
+SPOOL_OPEN = Event(
+    "spool-open",
+    "the spool in {directory} is open: {messages} messages, {half_received} half-received removed",
+)
+BODY_MISSING = Event("body-missing", "{queue_id} is kept, but its body file is missing", LogLevel.critical)
+CERTIFICATE_LOADED = Event("certificate-loaded", "new connections get the certificate in {file}")
+CERTIFICATE_KEPT = Event("certificate-kept", "the old certificate stays in force: {reason}", LogLevel.error)
 
 # -- our own failures ------------------------------------------------------------------------------
 DEFECT = Event("defect", "unexpected failure in {where}", LogLevel.critical)

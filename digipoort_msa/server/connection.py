@@ -69,6 +69,11 @@ class Connection:
             self._admitted = self.server.admission.enter(self.peer)
         return self._admitted is not False
 
+    def abort(self) -> None:
+        """Close now, whatever is under way."""
+        if self.protocol:
+            self.protocol.transport.abortConnection()
+
     def lost(self) -> None:
         """The connection is gone."""
         self.server.connections.discard(self)
