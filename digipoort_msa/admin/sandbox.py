@@ -16,7 +16,6 @@ import json
 import os
 import re
 import socket
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from time import strftime
@@ -41,6 +40,7 @@ from digipoort_msa.accounts.stores import open_accounts
 from digipoort_msa.admin.certificates import CertificateFiles, certificate_files, write_private
 from digipoort_msa.admin.recipes import Sandbox, recipes
 from digipoort_msa.config import Settings, load, toml_document
+from digipoort_msa.spool.schema import SpoolError
 
 HOST = "127.0.0.1"
 REALM = "overheidstransactiepoort.nl"
@@ -183,6 +183,8 @@ def _make_account(settings: Settings, password: str) -> None:
     except AccountError:  # it is there
         administration.set_password(ACCOUNT, password)
         administration.enable(ACCOUNT)
+    finally:
+        accounts.close()
 
 
 # -- the service in the foreground -----------------------------------------------------------------
@@ -195,17 +197,13 @@ class EventPrinter:
     :ivar ports: the ports that are listened on, by the listener's TLS; from the LISTENING events.
     """
 
-    def __init__(self, listening: Callable[[], None]) -> None:
-        """:param listening: called once both ports are listened on."""
+    def __init__(self) -> None:
         self.ports: dict[str, int] = {}
-        self._listening = listening
 
     def __call__(self, event: LogEvent) -> None:
         ours = event.get("log_namespace") == "digipoort_msa"
         if ours and event.get("event") == log.LISTENING.name:
             self.ports[event["tls"]] = int(str(event["address"]).rpartition(":")[2])
-            if len(self.ports) == 2:
-                self._listening()
         elif ours or event["log_level"] >= LogLevel.error:
             failure = event.get("log_failure")
             reason = f": {failure.getErrorMessage()} (the log has more)" if failure is not None else ""
@@ -225,16 +223,17 @@ def _run(settings: Settings, facts: Sandbox, directory: Path) -> None:
         write_private(directory / "sandbox.json", document.encode())
         click.echo(welcome(real, directory))
 
-    printer = EventPrinter(listening=ready)
+    printer = EventPrinter()
     with (directory / "log").open("w", encoding="utf-8") as everything:
         globalLogBeginner.beginLoggingTo([printer, textFileLogObserver(everything)], redirectStandardIO=False)
         service = make_service(settings, reactor)
         try:
             service.privilegedStartService()
             service.startService()
-        except CannotListenError as error:
+        except (CannotListenError, SpoolError, OSError) as error:
             raise click.ClickException(str(error)) from None
         reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+        reactor.callWhenRunning(ready)
         reactor.run()
     click.echo("The sandbox has ended; the next start goes on with the same state.")
 

@@ -67,7 +67,7 @@ def _endpoint_fault(endpoint: str) -> str | None:
     if port and (len(port[1]) > 5 or int(port[1]) > 65535):
         return "should name a port from 0 to 65535"
     try:
-        serverFromString(None, endpoint)  # type: ignore[no-untyped-call]
+        serverFromString(None, endpoint)
     except Exception as error:  # noqa: BLE001 (each endpoint type has a parser, and errors, of its own)
         detail = re.sub(r"_parse\w+\(\) ", "", str(error))
         return f'should be a Twisted server endpoint such as "tcp:587" or "tcp6:587" ({detail})'

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from digipoort_msa.config.text import toml_value
 
 MISSING = object()
+_LONGEST = 200  # characters of a value that are shown
 
 _TYPES = {
     "int_type": "a whole number",
@@ -72,7 +73,7 @@ def from_validation(error: ValidationError, model: type[BaseModel]) -> list[Prob
 
 def without_password(url: str) -> str:
     """A database URL as it may be shown."""
-    return re.sub(r"(?<=:)[^/:@]*(?=@)", "***", url)
+    return re.sub(r"(://[^:/@]*:).*(?=@)", r"\1***", url)
 
 
 def _problem(detail: Any, model: type[BaseModel]) -> Problem:
@@ -138,4 +139,4 @@ def _shown(value: object) -> str:
     if isinstance(value, Mapping):
         return "a table"
     text = toml_value(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."

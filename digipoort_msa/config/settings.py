@@ -223,7 +223,7 @@ class Queue(Table):
     maximum_delay: Seconds = Field(default=3600, description="seconds: the longest delay")
     jitter: Annotated[float, Strict(), Field(ge=0, lt=1)] = Field(
         default=0.2,
-        description="from 0 to below 1: the part of a delay, either way, that is drawn by lot, so that retries spread",
+        description="from 0 to below 1: the part of a delay, either way, that is drawn by lot",
     )
     give_up_after: Seconds = Field(
         default=432000, description="seconds after receipt: then the message has failed"

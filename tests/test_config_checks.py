@@ -1,0 +1,170 @@
+"""Rules across keys."""
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from digipoort_msa.config import settings_from
+from digipoort_msa.config.checks import across
+from digipoort_msa.config.settings import Settings
+from tests.configurations import document
+
+
+def found(**tables: Any) -> list[str]:
+    """What the rules say, warnings marked."""
+    parsed = Settings.model_validate(document(**tables))
+    return [("warning: " if problem.warning else "") + str(problem) for problem in across(parsed)]
+
+
+class Listeners(SynchronousTestCase):
+    """Endpoints."""
+
+    def test_right(self) -> None:
+        """Every kind that the sample names, and IPv6, PROXY protocol and unix sockets."""
+        for endpoint in (
+            "tcp:587",
+            "tcp:0:interface=127.0.0.1",
+            "tcp:port=587:backlog=100",
+            "tcp6:587:interface=\\:\\:1",
+            "haproxy:tcp:587",
+            "unix:/run/digipoort-msa.sock",
+            "systemd:domain=INET:index=0",
+            "systemd:domain=INET6:name=submission",
+            "haproxy:systemd:domain=INET:index=1",
+        ):
+            self.assertEqual(found(listener=[{"endpoint": endpoint, "tls": "starttls"}]), [], endpoint)
+
+    def test_wrong(self) -> None:
+        """With what is wrong about it."""
+        for endpoint, right in {
+            "587": "needs",
+            "tcp": "missing 1 required positional argument: 'port'",
+            "tcp:submission": "invalid literal",
+            "tcp:587:interfce=1": "unexpected keyword argument 'interfce'",
+            "tcp:65536": "should name a port from 0 to 65535",
+            "quic:1": "Unknown endpoint type: 'quic'",
+            "haproxy:quic:1": "Unknown endpoint type: 'quic'",
+            "systemd:index=0": 'should be such as "systemd:domain=INET:index=0"',
+            "ssl:465:privateKey=/x": 'listener.tls = "implicit" adds the TLS',
+        }.items():
+            (line,) = found(listener=[{"endpoint": endpoint, "tls": "implicit"}])
+            self.assertIn("listener[0].endpoint = ", line)
+            if right != "needs":
+                self.assertIn(right, line)
+
+    def test_twice(self) -> None:
+        """The same place cannot be listened on twice; port 0 is never the same."""
+        listener = {"endpoint": "tcp:587", "tls": "implicit"}
+        self.assertEqual(
+            found(listener=[listener, listener]),
+            ['listener[1].endpoint = "tcp:587": should differ from the other listeners\''],
+        )
+        listener = {"endpoint": "tcp:0:interface=127.0.0.1", "tls": "implicit"}
+        self.assertEqual(found(listener=[listener, listener]), [])
+
+
+class Realms(SynchronousTestCase):
+    """Realms."""
+
+    def test_names_differ(self) -> None:
+        """By more than case."""
+        self.assertEqual(
+            found(realm=[{"name": "a.nl"}, {"name": "A.nl"}]),
+            ['realm[1].name = "A.nl": should differ from the other realms\' names'],
+        )
+
+    def test_mechanisms_once(self) -> None:
+        self.assertEqual(
+            found(realm=[{"name": "a", "mechanisms": ["PLAIN", "PLAIN"]}]),
+            ['realm[0].mechanisms[1] = "PLAIN": should be there once'],
+        )
+
+    def test_urls(self) -> None:
+        """A URL, of a database whose library is there."""
+        self.assertEqual(found(realm=[{"name": "a", "url": "sqlite:////tmp/x"}]), [])
+        for url in ("x", "nodb://host/x", "postgresql+nodriver://host/x", "sqlite+pysqlcipher://x"):
+            (line,) = found(realm=[{"name": "a", "url": url}])
+            self.assertIn(f'realm[0].url = "{url}": ', line)
+
+    def test_header_patterns(self) -> None:
+        (line,) = found(realm=[{"name": "a", "header-patterns": {"Subject": "("}}])
+        self.assertIn('realm[0].header-patterns.Subject = "(": should be a regular expression', line)
+
+    def test_sender_addresses_alone(self) -> None:
+        """They have no effect without bind-sender, which somebody may not know."""
+        realm = {"name": "a", "sender-addresses": {"business": ["*@example.nl"]}}
+        self.assertEqual(
+            found(realm=[realm]),
+            ["warning: realm[0].sender-addresses: has no effect unless realm[0].bind-sender is true"],
+        )
+        self.assertEqual(found(realm=[{**realm, "bind-sender": True}]), [])
+
+
+class Delivery(SynchronousTestCase):
+    """Ways out."""
+
+    def relay(self, **keys: object) -> list[str]:
+        return found(delivery={"relay": {"next-hops": ["core.example.nl:25"], **keys}})
+
+    def test_hops(self) -> None:
+        self.assertEqual(
+            found(delivery={"to": "relay"}),
+            [
+                'delivery.relay.next-hops: missing; delivery.to = "relay" needs a list such as '
+                '["core.example.nl:25"]'
+            ],
+        )
+        (line,) = self.relay(**{"next-hops": ["a:1", "a:1"]})
+        self.assertEqual(line, 'delivery.relay.next-hops[1] = "a:1": should be there once')
+
+    def test_login(self) -> None:
+        """A name needs a password, and the other way round."""
+        self.assertEqual(
+            self.relay(username="msa"),
+            ["delivery.relay.password-file: missing; delivery.relay.username needs a password"],
+        )
+        self.assertEqual(
+            self.relay(**{"password-file": "/x"}),
+            ["delivery.relay.username: missing; delivery.relay.password-file needs a name"],
+        )
+
+    def test_in_clear(self) -> None:
+        """To this machine it is right; elsewhere a warning; with a login never."""
+        for hop in ("localhost:25", "127.0.0.2:25", "[::1]:25"):
+            self.assertEqual(self.relay(tls="none", **{"next-hops": [hop]}), [])
+        (line,) = self.relay(tls="none")
+        self.assertTrue(line.startswith('warning: delivery.relay.next-hops[0] = "core.example.nl:25"'), line)
+        lines = self.relay(tls="none", username="msa", **{"password-file": "/x"})
+        self.assertIn('delivery.relay.username = "msa": a login in clear is not done', lines[1])
+
+    def test_maildir(self) -> None:
+        """It needs a folder, and no hop."""
+        self.assertEqual(
+            found(delivery={"to": "maildir"}),
+            ['delivery.maildir.directory: missing; delivery.to = "maildir" needs a folder'],
+        )
+        self.assertEqual(found(delivery={"to": "maildir", "maildir": {"directory": "/x"}}), [])
+
+
+class Others(SynchronousTestCase):
+    """The rest."""
+
+    def test_client_ca(self) -> None:
+        self.assertEqual(
+            found(tls={"client-certificates": "required"}),
+            ['tls.client-ca: missing; tls.client-certificates = "required" needs a PEM file'],
+        )
+
+    def test_delays(self) -> None:
+        self.assertEqual(
+            found(queue={"first-delay": 20, "maximum-delay": 10}),
+            ["queue.first-delay = 20: should be at most queue.maximum-delay (10)"],
+        )
+
+    def test_argon2_memory(self) -> None:
+        (line,) = found(passwords={"memory-kib": 8, "parallelism": 2})
+        self.assertIn("passwords.memory-kib = 8: should be at least 8 for each", line)
+
+    def test_warnings_do_not_stop(self) -> None:
+        tables = document(delivery={"relay": {"next-hops": ["core.example.nl:25"], "tls": "none"}})
+        self.assertEqual(settings_from(tables, files=False).delivery.relay.tls, "none")
