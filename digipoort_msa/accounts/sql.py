@@ -37,6 +37,7 @@ from digipoort_msa.accounts.tables import ACCOUNTS, METADATA, NAME_LENGTH, SCHEM
 from digipoort_msa.accounts.threads import Threads
 from digipoort_msa.interfaces import IUpgradableAccountStore, Unavailable
 
+_TRIES = 3  # to make the tables: each of two steps can be taken by another process
 _SECONDS = 5  # that a database may take to connect, or to answer
 
 _ONE = (ACCOUNTS.c.realm == bindparam("of_realm"), ACCOUNTS.c.name == bindparam("of_name"))
@@ -80,11 +81,11 @@ class SQLAccounts:
         with _answering():
             self._prepare()
             try:
-                row = self._lookups().execute(_FIND, values).first()
+                row = self._look_up(values)
             except DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
-                row = self._lookups().execute(_FIND, values).first()  # the database was restarted
+                row = self._look_up(values)  # the database was restarted since the last one
         return None if row is None or row.name != name else self._account(row)
 
     def all(self) -> list[Account]:
@@ -175,8 +176,8 @@ class SQLAccounts:
             changed=datetime.fromtimestamp(row.changed, UTC),
         )
 
-    def _lookups(self) -> Connection:
-        """This thread's connection for lookups, in autocommit: no transaction outlives its statement.
+    def _look_up(self, values: dict[str, str]) -> Row[Any] | None:
+        """On this thread's own connection, in autocommit: no transaction outlives its statement.
 
         Taking one from the pool, and giving it back, costs more than a lookup does.
         """
@@ -185,7 +186,13 @@ class SQLAccounts:
             connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             self._thread.connection = connection
             self._open.append(connection)
-        return connection
+        try:
+            return connection.execute(_FIND, values).first()
+        except SQLAlchemyError:
+            self._thread.connection = None
+            self._open.remove(connection)
+            connection.close()
+            raise
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
@@ -201,10 +208,14 @@ class SQLAccounts:
         with self._preparing:
             if self._prepared:
                 return
-            try:
-                version = self._schema_version()
-            except (OperationalError, IntegrityError):
-                version = self._schema_version()  # another process made them at this very moment
+            for _ in range(_TRIES):
+                try:
+                    version = self._schema_version()
+                    break
+                except (OperationalError, IntegrityError) as error:
+                    cause = error  # another process makes them at this very moment, perhaps
+            else:
+                raise cause
             if version != VERSION:
                 raise Unavailable(
                     f"the account tables are of version {version}, and this release knows version {VERSION}"
