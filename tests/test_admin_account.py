@@ -1,0 +1,159 @@
+import json
+import os
+from pathlib import Path
+from unittest import mock
+
+from click.testing import CliRunner
+from twisted.trial.unittest import SynchronousTestCase
+
+from digipoort_msa.accounts.passwords import PasswordHashing
+from digipoort_msa.accounts.stores import open_accounts
+from digipoort_msa.admin.account import account
+from digipoort_msa.admin.console import Console
+from tests.requirements import proves
+
+CONFIGURATION = """
+[server]
+hostname = "msa.example.nl"
+state-directory = "{state}"
+[[listener]]
+endpoint = "tcp:587"
+tls = "starttls"
+[[realm]]
+name = "one.nl"
+[[realm]]
+name = "two.nl"
+mechanisms = ["PLAIN"]
+[passwords]
+memory-kib = 8
+time-cost = 1
+[delivery.relay]
+next-hops = ["core.example.nl:25"]
+"""
+
+
+class AccountCommandTests(SynchronousTestCase):
+    def setUp(self):
+        self.state = Path(self.mktemp()).absolute()
+        self.config = Path(self.mktemp())
+        self.config.write_text(CONFIGURATION.format(state=self.state))
+
+    def run_command(self, *arguments, stdin=None):
+        return CliRunner().invoke(account, arguments, input=stdin, obj=Console(self.config))
+
+    def succeed(self, *arguments, stdin=None):
+        result = self.run_command(*arguments, stdin=stdin)
+        self.assertEqual(result.exit_code, 0, result.output)
+        return result.stdout
+
+    def fail_with(self, words, *arguments, stdin=None, status=1):
+        result = self.run_command(*arguments, stdin=stdin)
+        self.assertEqual(result.exit_code, status, result.output)
+        self.assertIn(words, result.stderr)
+        return result
+
+    def stored(self, name, realm="one.nl"):
+        accounts = open_accounts("sql", realm=realm, url=None, state_directory=self.state)
+        self.addCleanup(accounts.close)
+        return accounts.find(name)
+
+    def assert_password(self, name, password, realm="one.nl"):
+        self.assertTrue(PasswordHashing().verify(password, self.stored(name, realm).password_hash))
+
+    def test_add_from_standard_input(self):
+        for number, stdin in enumerate((b"geheim", b"geheim\n", b"geheim\r\n")):
+            self.succeed("add", f"piet{number}", "--password-stdin", stdin=stdin)
+            self.assert_password(f"piet{number}", "geheim")
+        self.succeed("add", "jan", "--password-stdin", stdin=b"a b ")
+        self.assert_password("jan", "a b ")
+
+    def test_add_with_a_prompt(self):
+        result = self.run_command("add", "piet", stdin="geheim\ngeheim\n")
+        self.assertEqual(result.exit_code, 0, result.output)
+        self.assertNotIn("geheim", result.output)
+        self.assert_password("piet", "geheim")
+        self.fail_with("do not match", "add", "jan", stdin="a\nb\n")
+        self.assertIsNone(self.stored("jan"))
+
+    def test_add_generated(self):
+        shown = self.succeed("add", "piet", "--generate")
+        self.assert_password("piet", shown.split("password: ")[1].strip())
+
+    @proves("A7")
+    def test_the_realm_decides_on_digest_secrets(self):
+        self.succeed("add", "piet", "--generate")
+        self.succeed("add", "piet", "--generate", "--realm", "two.nl")
+        self.assertEqual(len(self.stored("piet").digest_secrets), 2)
+        self.assertEqual(self.stored("piet", "two.nl").digest_secrets, ())
+
+    def test_json(self):
+        added = json.loads(self.succeed("add", "piet", "--generate", "--json"))
+        self.assert_password("piet", added.pop("password"))
+        self.assertEqual(json.loads(self.succeed("show", "piet", "--json")), added)
+        self.assertEqual(json.loads(self.succeed("list", "--json")), [added])
+        self.assertEqual(json.loads(self.succeed("list", "--realm", "two.nl", "--json")), [])
+        self.assertEqual(json.loads(self.succeed("disable", "piet", "--json"))["status"], "disabled")
+        self.assertEqual(json.loads(self.succeed("enable", "piet", "--json"))["status"], "active")
+        self.assertNotIn("password", json.loads(self.succeed("remove", "piet", "--yes", "--json")))
+        self.assertEqual(
+            {key: added[key] for key in ("name", "realm", "status", "digest_md5")},
+            {"name": "piet", "realm": "one.nl", "status": "active", "digest_md5": True},
+        )
+
+    def test_tables(self):
+        self.succeed("add", "piet", "--generate")
+        self.succeed("disable", "piet")
+        lines = self.succeed("list").splitlines()
+        self.assertEqual(lines[0].split(), ["NAME", "STATUS", "DIGEST-MD5", "CREATED", "CHANGED"])
+        self.assertEqual(lines[1].split()[:3], ["piet", "disabled", "yes"])
+        self.assertIn("disabled", self.succeed("show", "piet"))
+
+    @proves("A7")
+    def test_no_verifier_is_ever_shown(self):
+        self.succeed("add", "piet", "--password-stdin", stdin="geheim")
+        secret = self.stored("piet").digest_secrets[0].hex()
+        for arguments in (("show", "piet"), ("list",)):
+            for more in ((), ("--json",)):
+                shown = self.succeed(*arguments, *more)
+                for hidden in ("argon2", "geheim", secret):
+                    self.assertNotIn(hidden, shown)
+
+    def test_password(self):
+        self.succeed("add", "piet", "--generate")
+        self.succeed("password", "piet", "--password-stdin", stdin="anders")
+        self.assert_password("piet", "anders")
+        shown = json.loads(self.succeed("password", "piet", "--generate", "--json"))
+        self.assert_password("piet", shown["password"])
+
+    def test_remove_asks(self):
+        self.succeed("add", "piet", "--generate")
+        self.assertEqual(self.run_command("remove", "piet", stdin="n\n").exit_code, 1)
+        self.assertEqual(self.run_command("remove", "piet", stdin="").exit_code, 1)
+        self.assertIsNotNone(self.stored("piet"))
+        self.succeed("remove", "piet", stdin="y\n")
+        self.assertIsNone(self.stored("piet"))
+
+    def test_errors(self):
+        self.succeed("add", "piet", "--generate")
+        self.fail_with("already", "add", "piet")
+        self.fail_with("no account 'jan'", "show", "jan")
+        self.fail_with("no account 'jan'", "password", "jan")
+        self.fail_with("no account 'jan'", "remove", "jan")
+        self.fail_with("empty", "add", "jan", "--password-stdin", stdin="")
+        self.fail_with("not UTF-8", "add", "jan", "--password-stdin", stdin=b"\xff")
+        self.fail_with("1024 octets", "add", "jan", "--password-stdin", stdin="x" * 3000)
+        self.fail_with("control character", "add", "j\nan", "--generate")
+        self.fail_with("@two.nl", "add", "jan@two.nl", "--generate")
+        self.fail_with("exclude", "add", "jan", "--generate", "--password-stdin", status=2)
+        self.fail_with("one.nl, two.nl", "list", "--realm", "three.nl", status=2)
+
+    def test_a_database_that_cannot_be_used(self):
+        self.succeed("list")
+        (self.state / "accounts.sqlite").write_bytes(b"not a database" * 1000)
+        for path in self.state.glob("accounts.sqlite-*"):
+            path.unlink()
+        self.fail_with("cannot be reached", "list")
+
+    def test_a_state_directory_that_cannot_be_used(self):
+        with mock.patch.object(os, "link", side_effect=PermissionError(13, "Permission denied", "x")):
+            self.fail_with("Permission denied", "list")
