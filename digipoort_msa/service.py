@@ -334,12 +334,7 @@ def make_policies(realm: RealmSettings) -> tuple[IPolicy, ...]:
     if realm.recipients:
         policies.append(Recipients(AddressPatterns.of(realm.recipients)))
     patterns = {name: re.compile(pattern) for name, pattern in realm.header_patterns.items()}
-    fields = type(realm).model_fields
-    if (
-        realm.required_headers
-        or patterns
-        or realm.maximum_header_size < fields["maximum_header_size"].default
-    ):
+    if realm.required_headers or patterns or realm.maximum_header_size < HEAD:
         policies.append(HeaderRules(realm.required_headers, patterns, realm.maximum_header_size))
     return tuple(policies)
 
