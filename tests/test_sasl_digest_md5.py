@@ -199,6 +199,13 @@ class HashFormTests(SynchronousTestCase):
         self.assertEqual(presented.username, "Ang\u00e9lique")
         self.assertTrue(presented.verify(digest_secrets("Ang\u00e9lique", REALM, "gehe\u00efm")[0]))
 
+    def test_without_charset_utf_8_is_seen_for_what_it_is(self) -> None:
+        response = respond(CHALLENGE, "Ang\u00e9lique", "gehe\u00efm", URI, utf8_hash=True)
+        presented = credential(response.replace(b",charset=utf-8", b""))  # as curl sends it
+        self.assertEqual(presented.username, "Ang\u00e9lique")
+        secrets = digest_secrets("Ang\u00e9lique", REALM, "gehe\u00efm")
+        self.assertIn(True, [presented.verify(secret) for secret in secrets])
+
     def test_with_charset_the_name_is_utf_8(self) -> None:
         self.assertRaisesRegex(Malformed, "username", credential, replaced(b'"chris"', b'"chr\xefs"'))
 

@@ -12,6 +12,7 @@ The values are those between the quotation marks with the backslash escapes undo
 """
 
 from hashlib import md5
+from itertools import product
 
 from attrs import field, frozen
 
@@ -44,25 +45,26 @@ class Digest:
 
 
 def digest_secrets(username: str, realm: str, password: str) -> tuple[bytes, ...]:
-    """The secrets of 16 octets by which a store recognises a client, one or two of them.
+    """The secrets of 16 octets by which a store recognises a client, from one to four of them.
 
     The first is by the rule of RFC 2831 2.1.2.1 (A4): a name or a password that fits ISO-8859-1 is
-    hashed in it, each on its own, else in UTF-8.  Where plain UTF-8 gives another value, that follows,
-    for the many clients that do not know the rule.
+    hashed in it, each on its own, else in UTF-8.  The others are those of the many clients that know half
+    of the rule or none of it (curl hashes both in UTF-8, gsasl the name alone).  Names and passwords in
+    ASCII have one secret.
 
     :param username: prepared with SASLprep, as ``password`` is.
     :param realm: as the challenge names it; always hashed in UTF-8.
     """
-    by_the_rule = (_latin_1_or_utf_8(username), realm.encode(), _latin_1_or_utf_8(password))
-    in_utf_8 = (username.encode(), realm.encode(), password.encode())
-    return tuple(_h(b":".join(parts)) for parts in dict.fromkeys((by_the_rule, in_utf_8)))
+    forms = product(_encodings(username), (realm.encode(),), _encodings(password))
+    return tuple(dict.fromkeys(_h(b":".join(parts)) for parts in forms))
 
 
-def _latin_1_or_utf_8(text: str) -> bytes:
+def _encodings(text: str) -> tuple[bytes, ...]:
+    """ISO-8859-1 where that is possible, then UTF-8."""
     try:
-        return text.encode("iso-8859-1")
+        return text.encode("iso-8859-1"), text.encode()
     except UnicodeEncodeError:
-        return text.encode()
+        return (text.encode(),)
 
 
 def _h(octets: bytes) -> bytes:

@@ -111,13 +111,25 @@ def _directives(answer: bytes) -> dict[str, bytes]:
 
 
 def _encoding(directives: dict[str, bytes]) -> str:
-    """Of username and realm (RFC 2831 2.1.2, charset)."""
+    """Of username and realm (RFC 2831 2.1.2, charset).
+
+    Without charset they are in ISO-8859-1; but curl sends UTF-8 and does not say so.  A name in ISO-8859-1
+    that is well-formed UTF-8 as well is none that anybody has.
+    """
     charset = directives.get("charset")
     if charset is None:
-        return "iso-8859-1"
+        return "utf-8" if _is_utf_8(directives["username"]) else "iso-8859-1"
     if charset.lower() != b"utf-8":
         raise Malformed("charset can be utf-8 only")
     return "utf-8"
+
+
+def _is_utf_8(octets: bytes) -> bool:
+    try:
+        octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check_protection(directives: dict[str, bytes]) -> None:
