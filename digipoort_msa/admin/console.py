@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 
@@ -19,14 +19,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class NotConfigured(click.ClickException):
-    """The configuration cannot be used: each problem on a line of its own."""
+    """The configuration cannot be used."""
 
     exit_code = os.EX_CONFIG
 
-    def __init__(self, path: Path, error: ConfigError) -> None:
-        problems = len(error.problems)
-        heading = f"{path}: {problems} problem{'s' if problems > 1 else ''}"
-        super().__init__("\n".join([heading, *(f"  {problem}" for problem in error.problems)]))
+    def __init__(self, error: ConfigError) -> None:
+        super().__init__(str(error))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """A line for each problem, and nothing else."""
+        click.echo(self.message, file=file, err=file is None)
 
 
 class Console:
@@ -50,7 +52,7 @@ class Console:
         try:
             return load(self.config, files=files)
         except ConfigError as error:
-            raise NotConfigured(self.config, error) from None
+            raise NotConfigured(error) from None
 
 
 pass_console = click.make_pass_decorator(Console)

@@ -12,10 +12,13 @@ state is in one folder and outlives a restart::
 """
 
 import errno
+import fcntl
 import json
 import os
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import strftime
@@ -88,11 +91,32 @@ def sandbox(directory: Path, starttls_port: int, implicit_port: int) -> None:
         raise click.UsageError("--starttls-port and --implicit-port must differ")
     for option, port in ports.items():
         check_port(option, port)
+    directory = directory.absolute()
     try:
-        settings, facts = prepare(directory.resolve(), starttls_port, implicit_port)
+        with claimed(directory):
+            settings, facts = prepare(directory, starttls_port, implicit_port)
+            _run(settings, facts, directory)
     except OSError as error:
         raise click.ClickException(f"{error.filename or directory}: {error.strerror}") from None
-    _run(settings, facts, directory.resolve())
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """Keep the folder, made if missing, to ourselves.
+
+    :raise click.ClickException: another sandbox has it.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = f"a sandbox runs in {directory} already; choose another folder with --directory"
+            raise click.ClickException(text) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_port(option: str, port: int) -> None:
@@ -121,7 +145,6 @@ def prepare(directory: Path, starttls_port: int, implicit_port: int) -> tuple[Se
     :return: the settings, read from the configuration file by the ordinary way, and what a client needs.
     :raise OSError: a file cannot be made.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     certificates = certificate_files(directory / "tls", datetime.now(UTC))
     config = directory / "sandbox.toml"
     document = configuration(directory, certificates, starttls_port, implicit_port)
@@ -230,7 +253,7 @@ def _run(settings: Settings, facts: Sandbox, directory: Path) -> None:
         try:
             service.privilegedStartService()
             service.startService()
-        except (CannotListenError, SpoolError, OSError) as error:
+        except (CannotListenError, SpoolError) as error:
             raise click.ClickException(str(error)) from None
         reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
         reactor.callWhenRunning(ready)

@@ -23,7 +23,10 @@ def load(path: Path, *, files: bool = True) -> Settings:
         do not need those leave it out.
     :raise ConfigError: with every problem at once.
     """
-    return settings_from(_document(path), files=files)
+    try:
+        return settings_from(_document(path), files=files)
+    except ConfigError as error:
+        raise ConfigError(error.problems, path) from None
 
 
 def settings_from(document: Mapping[str, object], *, files: bool = True) -> Settings:
@@ -118,14 +121,14 @@ def _document(path: Path) -> dict[str, object]:
     try:
         octets = path.read_bytes()
     except OSError as error:
-        raise ConfigError([Problem("", f"{path}: cannot be read: {error.strerror}")]) from None
+        raise ConfigError([Problem("", f"cannot be read: {error.strerror}")]) from None
     try:
         return tomllib.loads(octets.decode("utf-8"))
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start) + 1
         column = error.start - octets.rfind(b"\n", 0, error.start)
-        raise ConfigError([Problem("", f"{path}: line {line}, column {column}: not UTF-8 text")]) from None
+        raise ConfigError([Problem("", f"line {line}, column {column}: not UTF-8 text")]) from None
     except RecursionError:
-        raise ConfigError([Problem("", f"{path}: not TOML: nested too deeply")]) from None
+        raise ConfigError([Problem("", "not TOML: nested too deeply")]) from None
     except ValueError as error:  # TOMLDecodeError, which tells line and column, and numbers beyond reason
-        raise ConfigError([Problem("", f"{path}: not TOML: {error}")]) from None
+        raise ConfigError([Problem("", f"not TOML: {error}")]) from None

@@ -51,14 +51,16 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A configuration cannot be used.
+    """A configuration cannot be used.  Its text has a line for each problem.
 
-    :ivar problems: every error found, in the file's order of tables.
+    :ivar problems: every error found.
     """
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], path: Path | None = None) -> None:
+        """:param path: the file, where there is one."""
         self.problems = tuple(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        source = f"{path}: " if path else ""
+        super().__init__("\n".join(f"{source}{problem}" for problem in self.problems))
 
 
 def from_validation(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
