@@ -130,8 +130,9 @@ class Inspection:
         """
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            operations.unmark_found(self._connection, self._bodies.exists)
-            tried = operations.retry(self._connection, queue_ids, time.time())
+            now = time.time()
+            operations.unmark_found(self._connection, self._bodies.exists, now)
+            tried = operations.retry(self._connection, queue_ids, now)
         except BaseException:
             self._connection.execute("ROLLBACK")
             raise

@@ -266,12 +266,15 @@ def mark_missing(connection: sqlite3.Connection, exists: Callable[[str], bool]) 
     )
 
 
-def unmark_found(connection: sqlite3.Connection, exists: Callable[[str], bool]) -> None:
-    """Take the mark of ``mark_missing`` off the messages whose file has been put back."""
+def unmark_found(connection: sqlite3.Connection, exists: Callable[[str], bool], now: float) -> None:
+    """Take the mark of ``mark_missing`` off the messages whose file has been put back: they are due."""
     rows = connection.execute("SELECT queue_id FROM message WHERE missing = 1").fetchall()
     found = [queue_id for (queue_id,) in rows if exists(queue_id)]
     connection.execute(
-        "UPDATE message SET missing = 0 WHERE queue_id IN (SELECT value FROM json_each(?))", (_json(found),)
+        "UPDATE message SET missing = 0,"
+        f" next_attempt = CASE WHEN removing = 0 AND {_HAS} AND {_OPEN}) THEN ? END"
+        " WHERE queue_id IN (SELECT value FROM json_each(?))",
+        (now, _json(found)),
     )
 
 

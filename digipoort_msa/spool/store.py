@@ -11,6 +11,7 @@ One process works a spool, which a lock makes sure of; the operator's tools look
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,8 @@ class Spool:
         if self._writer is None:
             return
         await self._writer.stop()
-        self._pool.stop()
         if self._lock is not None:
+            self._pool.stop()
             os.close(self._lock)
             self._lock = None
 
@@ -249,6 +250,7 @@ def _recover(connection: sqlite3.Connection, bodies: Bodies) -> Recovery:
     connection.execute("BEGIN IMMEDIATE")
     operations.purge(connection, [frozenset()])
     operations.mark_missing(connection, bodies.exists)
+    operations.unmark_found(connection, bodies.exists, time.time())
     connection.execute("COMMIT")
     orphans = 0
     for queue_id in bodies.names():
