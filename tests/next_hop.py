@@ -71,14 +71,15 @@ MESSAGE = Content(b"Subject: test\r\n\r\nHello\r\n")
 class SimpleHop:
     """One connection's server: whole lines in, replies out; keeps what it accepted.
 
-    :param answers: replies in place of the usual ones, by verb (``"."`` for the end of data, ``"greeting"``); each
-        list is used up from its front.  :data:`DIE` closes.
+    :param answers: replies in place of the usual ones, by verb (``"."`` for the end of data,
+        ``"greeting"``); each list is used up from its front.
     """
 
     def __init__(
         self, extensions: Iterable[str] = EXTENSIONS, answers: dict[str, list[bytes | None]] | None = None
     ) -> None:
         self.extensions = tuple(extensions)
+        self.secure_extensions = tuple(e for e in self.extensions if e != "STARTTLS")
         self.answers = {verb: list(replies) for verb, replies in (answers or {}).items()}
         self.commands: list[bytes] = []
         self.receptions: list[bytes] = []
@@ -95,10 +96,11 @@ class SimpleHop:
 
     def receive(self, octets: bytes) -> bytes:
         self.receptions.append(octets)
-        self._octets += octets
+        *lines, self._octets = (self._octets + octets).split(b"\r\n")
         replies = []
-        while not (self.closed or self._mute) and b"\r\n" in self._octets:
-            line, self._octets = self._octets.split(b"\r\n", 1)
+        for line in lines:
+            if self.closed or self._mute:
+                break
             replies.append(self._line(line) if self._content is None else self._content_line(line))
         return b"".join(replies)
 
@@ -142,6 +144,7 @@ class SimpleHop:
         elif reply.startswith(b"354"):
             self._content = []
         elif verb == "STARTTLS" and reply.startswith(b"220"):
+            self.extensions = self.secure_extensions
             self.start_tls()
         self.closed = self.closed or verb == "QUIT"
         return reply
@@ -164,6 +167,8 @@ class HopProtocol(Protocol):
         self._tls = tls
         hop.start_tls = self._start_tls
 
+    _starting = False
+
     def connectionMade(self) -> None:
         self._send(self._hop.greet())
 
@@ -172,7 +177,6 @@ class HopProtocol(Protocol):
         octets = self._hop.receive(data)
         self._send(octets)
         if self._starting:
-            self._hop.extensions = tuple(e for e in self._hop.extensions if e != "STARTTLS")
             self.transport.startTLS(self._tls)
 
     def _start_tls(self) -> None:
@@ -193,6 +197,7 @@ class MemoryTransport(StringTransport):
         self.lost = False
         self.written = 0  # in all
         self.started_tls: list[object] = []
+        self.handshakes = 0
 
     def write(self, data: bytes) -> None:
         if not self.lost:
@@ -261,6 +266,9 @@ class Network:
                     moved = self._move(number, transport, server, cut) or moved
 
     def _move(self, number: int, transport: MemoryTransport, server: SimpleHop, cut: int) -> bool:
+        if len(transport.started_tls) > transport.handshakes:
+            transport.handshakes += 1
+            transport.protocol.handshakeCompleted()
         octets, replies = transport.value(), b""
         transport.clear()
         if number not in self._greeted:
@@ -275,7 +283,8 @@ class Network:
         closed = server.closed or (transport.disconnecting and not transport.value())
         if closed:
             transport.lose(ConnectionDone())
-        return bool(octets or replies or closed)
+        shaking_hands = len(transport.started_tls) > transport.handshakes
+        return bool(octets or replies or closed or shaking_hands)
 
 
 @implementer(IStreamClientEndpoint)

@@ -205,6 +205,12 @@ class StartTLSTests(ConnectionTestCase):
         self.connection.handshakeCompleted()
         self.successResultOf(starting)
 
+    def test_text_during_the_handshake(self) -> None:
+        """No TLS layer would let it through."""
+        starting = self.run_(self.connection.start_tls(object()))
+        self.came(b"220 hop\r\n")
+        self.failed(starting, "4.5.0")
+
     def test_handshake_fails(self) -> None:
         self.greeted()
         starting = self.run_(self.connection.start_tls(object()))

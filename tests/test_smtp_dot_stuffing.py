@@ -1,6 +1,7 @@
 """Transparency on the sending side: right at every boundary, and canonical or not at all."""
 
 import re
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,7 +61,7 @@ class StuffingTests(SynchronousTestCase):
     def test_any_cut(self, content: bytes, cuts: list[int]) -> None:
         content += b"\r\n"
         places = [0, *sorted(cuts), len(content)]
-        segments = [content[a:b] for a, b in zip(places, places[1:], strict=False)]
+        segments = [content[a:b] for a, b in pairwise(places)]
         self.assertEqual(stuff(*segments), expected(content))
 
 

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from attrs import frozen
+from OpenSSL import SSL
+from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
@@ -249,6 +251,9 @@ class ClientConnection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._failure is not None:
             return
+        if self._handshaking:
+            self.fail(failures.out_of_step(self.hop, "text came before TLS was up"))
+            return
         self._parser.feed(data)
         came = 0
         failure: Reply | None = None
@@ -350,7 +355,8 @@ def _sentence(reason: Failure) -> str:
     if reason.check(ConnectionDone):
         return "the hop closed it"
     error = reason.value
-    assert error is not None  # noqa: S101 - a Failure has one
-    if error.args and isinstance(error.args[0], list):  # OpenSSL's error queue
-        return "; ".join(str(entry[-1]) for entry in error.args[0]) or "TLS was broken off"
+    if isinstance(error, VerificationError):
+        return "its certificate names another host"
+    if isinstance(error, SSL.Error) and error.args and error.args[0]:  # OpenSSL's error queue
+        return "; ".join(str(entry[-1]) for entry in error.args[0])
     return reason.getErrorMessage() or type(error).__name__

@@ -1,0 +1,65 @@
+"""A certificate authority for tests: certificates for any name, right or wrong, on the spot."""
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+
+_DAY = timedelta(days=1)
+
+
+class Authority:
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA")])
+        self._certificate = self._sign(self._name, self._key, None, datetime.now(UTC), ca=True)
+        self.pem = self._certificate.public_bytes(Encoding.PEM)
+
+    def server(self, *names: str, expired: bool = False, **options: object) -> CertificateOptions:
+        """What a TLS server needs to be one of ``names``, host names or IP addresses.
+
+        :param options: further ones of ``CertificateOptions``.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        start = datetime.now(UTC) - (10 * _DAY if expired else timedelta())
+        alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+        certificate = self._sign(x509.Name([]), key, alternatives, start)
+        pem = certificate.public_bytes(Encoding.PEM) + key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        )
+        private = PrivateCertificate.loadPEM(pem)
+        return CertificateOptions(private.privateKey.original, private.original, **options)
+
+    def _sign(
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        alternatives: x509.SubjectAlternativeName | None,
+        start: datetime,
+        ca: bool = False,
+    ) -> x509.Certificate:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(start - _DAY)
+            .not_valid_after(start + 5 * _DAY)
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        )
+        if alternatives is not None:
+            builder = builder.add_extension(alternatives, critical=True)
+        return builder.sign(self._key, hashes.SHA256())
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
