@@ -137,6 +137,15 @@ class StoreTests(SpoolTestCase):
         self.result(self.spool.forget(stored))
         self.assertEqual(([], []), (self.due(), self.bodies()))
 
+    def test_a_body_file_that_cannot_be_removed_is_swept_out_later(self) -> None:
+        self.commit(self.write(BIG))
+        (stored,) = self.due()
+        with mock.patch("pathlib.Path.unlink", side_effect=OSError(errno.EIO, "broken")):
+            self.result(self.spool.forget(stored))
+        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+        self.restart()
+        self.assertEqual(1, self.recovery.orphans)
+
     def test_one_process_at_a_time(self) -> None:
         clock = mock.patch("time.monotonic", side_effect=[0, 1, 2, 3])
         with mock.patch("time.sleep"), clock, self.assertRaisesRegex(SpoolError, "in use"):

@@ -20,9 +20,11 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from digipoort_msa import log
 from digipoort_msa.interfaces import IContent, IIncoming, ISpool
 from digipoort_msa.smtp.envelope import Envelope
 from digipoort_msa.spool import operations, schema
@@ -173,11 +175,12 @@ class Spool:
         return self._running.submit(operations.data_version, None)
 
     def _remove(self, _: None, queue_id: str) -> "Deferred[None]":
-        return self._in_thread(self._bodies.remove, queue_id)
+        # The message is gone already; a file that stays behind is swept out at the next start.
+        return self._in_thread(self._bodies.remove, queue_id).addErrback(_left_behind, queue_id)
 
     async def _removed(self, queue_ids: list[str]) -> list[str]:
         for queue_id in queue_ids:
-            await self._in_thread(self._bodies.remove, queue_id)
+            await self._remove(None, queue_id)
         return queue_ids
 
     def _remove_all(self, queue_ids: list[str]) -> "Deferred[list[str]]":
@@ -238,7 +241,11 @@ class Incoming:
             self._spent = True
             self._octets = []
             if self._body is not None:
-                self._body.discard()
+                self._body.discard().addErrback(_left_behind, self.queue_id)
+
+
+def _left_behind(failure: Failure, queue_id: str) -> None:
+    log.failure(log.DEFECT, failure, where=f"removing the body file of {queue_id}")
 
 
 def _recover(connection: sqlite3.Connection, bodies: Bodies) -> Recovery:
