@@ -127,6 +127,7 @@ class Relay:
 
     async def _tcp(self, hop: Hop) -> ClientConnection:
         factory = Factory.forProtocol(lambda: ClientConnection(self._reactor, hop.name, self._timeouts))
+        factory.noisy = False
         connecting: Deferred[Any] = self._endpoint(hop).connect(factory)
         connecting.addTimeout(self._timeouts.connect, self._reactor)
         try:

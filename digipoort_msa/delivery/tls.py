@@ -65,11 +65,11 @@ class ClientTLS:
 
 def _trust_root(ca_file: Path | None) -> Any:
     if ca_file is None:
-        return platformTrust()  # type: ignore[no-untyped-call]
+        return platformTrust()
     try:
         certificates = x509.load_pem_x509_certificates(ca_file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{ca_file} holds no CA certificates in PEM form: {error}") from error
-    return trustRootFromCertificates(  # type: ignore[no-untyped-call]
+    return trustRootFromCertificates(
         [Certificate.loadPEM(certificate.public_bytes(Encoding.PEM)) for certificate in certificates]
     )
