@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from digipoort_msa.smtp.states import TABLE, Outcome, State  # noqa: E402
+from digipoort_msa.smtp.states import TABLE, Outcome, State
 
 _MARKS = {Outcome.YES: "", Outcome.MORE: " (more)", Outcome.NO: " (no)"}
 

@@ -1,7 +1,7 @@
 """Makes the interface trace table: requirement id, clause, and the tests that prove it.
 
-``python docs/trace_table.py`` prints it as reStructuredText; the documentation build runs it.  Tests are read as
-source, not imported: a test proves what its ``@proves`` decorator, or its class's, says.
+``python docs/trace_table.py`` prints it as reStructuredText; the documentation build runs it.  Tests are
+read as source, not imported: a test proves what its ``@proves`` decorator, or its class's, says.
 """
 
 import ast
