@@ -86,7 +86,7 @@ async def main(arguments: argparse.Namespace) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     user = ["-u", "nobody"] if os.getuid() == 0 else []
-    sink = subprocess.Popen(["/usr/sbin/smtp-sink", *user, f"127.0.0.1:{port}", "1000"])
+    sink = subprocess.Popen(["/usr/sbin/smtp-sink", *user, f"127.0.0.1:{port}", "1000"])  # noqa: ASYNC220 - before any work
     try:
         await deferLater(reactor, 0.5)
         await deliver(port, arguments.messages, arguments.size, arguments.connections)
