@@ -1,6 +1,6 @@
 """The ways out (D1): the relay towards the core, and a Maildir that stands in for it.
 
-Read it downwards: ``relay`` picks a hop, ``pool`` keeps its connections, ``session`` makes one ready for mail,
+Downwards: ``relay`` picks a hop, ``pool`` keeps its connections, ``session`` makes one ready for mail,
 ``transaction`` sends a message, ``client`` carries commands and replies.
 """
 
