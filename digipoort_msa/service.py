@@ -212,9 +212,13 @@ class SubmissionService(MultiService):
         lookups = self._make_threads("accounts", _LOOKUP_THREADS)
         throttle = Throttle(
             self._reactor.seconds,
-            per_account_and_source=limits.login_failures_per_account,
+            per_account_and_source=limits.login_failures_per_account_and_address,
             per_source=limits.login_failures_per_address,
+            per_account=limits.login_failures_per_account,
             window=limits.login_window,
+            first_delay=limits.login_first_delay,
+            longest_delay=limits.login_longest_delay,
+            trust_for=limits.login_trust,
         )
         realms = [self._make_realm(realm, verification, lookups) for realm in self._settings.realm]
         return Realms(realms, throttle, self._reactor, MECHANISMS)

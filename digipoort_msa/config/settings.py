@@ -164,7 +164,7 @@ class Limits(Table):
     handshake_timeout: Seconds = Field(default=60, description="seconds that a TLS handshake may take")
     connections: Count = Field(default=5000, description="connections at once, in all")
     connections_per_address: Count = Field(default=100, description="connections at once from one address")
-    errors: Count = Field(default=20, description="refused commands in one connection, then 421")
+    errors: Count = Field(default=50, description="refused commands in one connection, then 421")
     authentication_failures: Annotated[Count, Field(ge=3)] = Field(
         default=3, description="at least 3: failed logins in one connection, then 421"
     )
@@ -207,7 +207,7 @@ class Passwords(Table):
 class Spool(Table):
     """``[spool]``: how accepted messages are kept."""
 
-    inline_size: Annotated[int, Strict(), Field(ge=0, le=2**24)] = Field(
+    inline_size: Annotated[int, Strict(), Field(ge=0, le=2**20)] = Field(
         default=65536, description="octets: a larger message is a file of its own beside the database"
     )
 
