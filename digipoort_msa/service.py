@@ -112,7 +112,9 @@ class SubmissionService(MultiService):
         self.delivery = self._make_delivery()
         self.queue = self._make_queue()
         self._realms = self._make_realms()
+        self._factories: list[SubmissionFactory] = []
         for factory, endpoint in self._make_listeners():
+            self._factories.append(factory)
             Listener(factory, endpoint, reactor).setServiceParent(self)
 
     # -- life ------------------------------------------------------------------------------------------
@@ -157,9 +159,12 @@ class SubmissionService(MultiService):
         """Take up a new certificate (SIGHUP); a broken one leaves the old one in force."""
         try:
             self.tls.reload()
-        except TLSFilesError as error:
+            hosts = digest_hosts(self._settings)
+        except (TLSFilesError, ValueError, OSError) as error:
             log.emit(log.CERTIFICATE_KEPT, reason=str(error))
         else:
+            for factory in self._factories:
+                factory.digest_hosts = hosts
             log.emit(log.CERTIFICATE_LOADED, file=str(self.tls.files.certificate))
 
     # -- what it is made of ------------------------------------------------------------------------------
@@ -313,6 +318,7 @@ class Listener(Service):
             await deferLater(self._reactor, 0.05)
         for connection in list(self._factory.connections):
             connection.abort()
+        await deferLater(self._reactor, 0)  # an aborted connection is lost in the next turn
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
@@ -320,9 +326,13 @@ class Listener(Service):
         host, number = getattr(address, "host", None), getattr(address, "port", None)
         log.emit(
             log.LISTENING,
-            address=f"{host}:{number}" if host else self._factory.listener,
+            address=_host_and_port(host, number) if host else self._factory.listener,
             tls="implicit" if self._factory.implicit else "starttls",
         )
+
+
+def _host_and_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def make_policies(realm: RealmSettings) -> tuple[IPolicy, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -16,28 +18,33 @@ if TYPE_CHECKING:
 
 @define(eq=False)
 class Admission:
-    """How many connections there may be: over all listeners, and from one address (L4, M9)."""
+    """How many connections there may be: over all listeners, and from one address (L4, M9).
+
+    Of IPv6 the /64 counts as one address, since a single host has one whole.
+    """
 
     _connections: int
     _per_address: int
     _open: int = field(default=0, init=False)
-    _by_address: dict[str, int] = field(factory=dict, init=False)
+    _by_address: dict[int | str, int] = field(factory=dict, init=False)
 
     def enter(self, address: str) -> bool:
         """Count a connection from ``address``; False, and not counted, where it is one too many."""
-        here = self._by_address.get(address, 0)
+        network = _network(address)
+        here = self._by_address.get(network, 0)
         if self._open >= self._connections or here >= self._per_address:
             return False
         self._open += 1
-        self._by_address[address] = here + 1
+        self._by_address[network] = here + 1
         return True
 
     def leave(self, address: str) -> None:
         """A connection that had entered is gone."""
+        network = _network(address)
         self._open -= 1
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        self._by_address[network] -= 1
+        if not self._by_address[network]:
+            del self._by_address[network]
 
 
 @define(eq=False)
@@ -64,10 +71,14 @@ class Connection:
             nobody knows the client's address before that.
         """
         if self._admitted is None and (heard or not self.server.proxied):
-            self.peer = _address_text(transport.getPeer())
+            self.identify(transport)
             log.emit(log.CONNECTED, session=self.id, peer=self.peer, listener=self.server.listener)
             self._admitted = self.server.admission.enter(self.peer)
         return self._admitted is not False
+
+    def identify(self, transport: ITransport) -> None:
+        """Learn who the client is."""
+        self.peer = _address_text(transport.getPeer())
 
     def abort(self) -> None:
         """Close now, whatever is under way."""
@@ -84,4 +95,16 @@ class Connection:
 
 
 def _address_text(address: IAddress) -> str:
-    return getattr(address, "host", None) or "local"
+    host = getattr(address, "host", None) or "local"
+    return host.partition("%")[0]  # an IPv6 zone is our own affair, and no part of an address literal
+
+
+@lru_cache(maxsize=4096)
+def _network(address: str) -> int | str:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address  # a unix socket's peer
+    if isinstance(parsed, IPv6Address) and not parsed.ipv4_mapped:
+        return int(parsed) >> 64
+    return address

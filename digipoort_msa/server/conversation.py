@@ -35,6 +35,7 @@ class Conversation:
     _authentication: Authentication | None = field(default=None, init=False)
     _submitter: ISubmitter | None = field(default=None, init=False)
     _submission: ISubmission | None = field(default=None, init=False)
+    _closed: bool = field(default=False, init=False)
 
     def answer(self, event: events.Asks) -> Verdict:
         """The verdict on an event that asks."""
@@ -69,6 +70,12 @@ class Conversation:
         authentication, self._authentication = self._authentication, None
         if authentication:
             authentication.close()
+
+    def close(self) -> None:
+        """The connection is over; a verdict that is still open changes nothing any more."""
+        self._closed = True
+        self.cancel()
+        self.abort()
 
     def rejected(self, event: events.Rejected) -> None:
         """The protocol itself refused a command."""
@@ -131,6 +138,8 @@ class Conversation:
 
     def _begun(self, submission: ISubmission) -> Reply:
         self._submission = submission
+        if self._closed:
+            self.abort()
         return reply.SENDER_OK
 
     def _commit(self) -> Verdict:

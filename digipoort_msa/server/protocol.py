@@ -82,6 +82,8 @@ class SubmissionProtocol(Protocol):
 
     def handshakeCompleted(self) -> None:
         """TLS is fully up (T1): from here on the client is heard."""
+        if self.session.state is State.CLOSED:
+            return  # it took too long, or the server stops
         self._tls = describe_connection(self.transport.getHandle())
         self._set_timer(self._connection.server.idle_timeout)
         self._greet(heard=True)
@@ -103,13 +105,13 @@ class SubmissionProtocol(Protocol):
     def connectionLost(self, reason: Failure = _connection_done) -> None:
         self._lost = True
         self._set_timer(None)
-        self._conversation.cancel()
-        self._conversation.abort()
+        self._conversation.close()
         if self._layer:
             self._layer.connectionLost(reason)
             return
         connection = self._connection
         if self.under_tls and not self._tls and not connection.closing_reason:
+            connection.identify(self.transport)
             cause = describe_failure(reason)
             log.emit(log.TLS_FAILED, session=connection.id, peer=connection.peer, reason=cause)
             connection.closing_reason = "TLS failed"
@@ -138,7 +140,10 @@ class SubmissionProtocol(Protocol):
         """The server stops.  A verdict that is awaited is given first: a client that is told nothing of a
         stored message would send it again."""
         self._stopping = True
-        if not self.session.awaits_verdict:
+        if self.under_tls and not self._tls:
+            self._connection.closing_reason = str(reply.SHUTTING_DOWN)  # there is nobody to tell yet
+            self.transport.abortConnection()
+        elif not self.session.awaits_verdict:
             self._say_and_close(reply.SHUTTING_DOWN)
 
     # -- the way of an event --------------------------------------------------------------------------
@@ -162,6 +167,8 @@ class SubmissionProtocol(Protocol):
                 if self._spool_waits or self._output_waits:
                     break
                 event = self.session.next_event()
+                if event is events.Wait.SEND:
+                    self._go_on_later()
                 if isinstance(event, events.Wait):
                     break
                 self._handle(event)
@@ -176,7 +183,7 @@ class SubmissionProtocol(Protocol):
         match event:
             case events.Content():
                 waiting = self._conversation.write(event.octets)
-                if waiting is not None and not waiting.called:
+                if waiting is not None:
                     self._spool_waits = True
                     waiting.addBoth(self._spool_is_ready)
             case events.Asks():
@@ -251,10 +258,10 @@ class SubmissionProtocol(Protocol):
 
     def _close(self, reason: str) -> None:
         self._connection.closing_reason = self._connection.closing_reason or reason
-        self._conversation.cancel()
-        self._conversation.abort()
+        self._conversation.close()
         self._flush()
         self.transport.unregisterProducer()
+        self._spool_waits = self._output_waits = False  # nobody resumes us now, and TLS reads for its own end
         self.transport.loseConnection()
         self._set_timer(_CLOSING)
 

@@ -85,6 +85,7 @@ def _make_context(files: TLSFiles) -> SSL.Context:
     # Resumption spares the second handshake of a client that calls again.
     context.set_session_id(b"digipoort-msa")
     context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
+    context.set_passwd_cb(_no_passphrase)
     _load(context.use_certificate_chain_file, files.certificate, "the certificate")
     _load(context.use_privatekey_file, files.private_key, "the private key")
     try:
@@ -101,12 +102,17 @@ def _make_context(files: TLSFiles) -> SSL.Context:
     return context
 
 
+def _no_passphrase(*_: object) -> bytes:
+    """OpenSSL would ask at the terminal, and block."""
+    raise TLSFilesError("it is encrypted; write it without a passphrase")
+
+
 def _load(load: object, path: Path, what: str) -> None:
     try:
         with path.open("rb"):
             pass  # OpenSSL does not say why a file could not be read; this does
         load(str(path))  # type: ignore[operator]
-    except (OSError, SSL.Error) as error:
+    except (OSError, SSL.Error, TLSFilesError) as error:
         raise TLSFilesError(f"{what} cannot be read from {path}: {_reason(error)}") from error
 
 

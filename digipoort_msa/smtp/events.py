@@ -23,6 +23,7 @@ class Wait(Enum):
 
     NEED_DATA = "more octets from the client are needed"
     PAUSED = "a verdict is awaited"
+    SEND = "replies have piled up: send them, then ask again"
 
 
 @frozen

@@ -26,6 +26,8 @@ from digipoort_msa.smtp.states import Outcome, State, Verb, fire, in_transaction
 MAX_LINE = 12_288 + 32
 #: Octets of an over-long line that are read past before the connection is given up.
 _MAX_OVERLONG = 1 << 20
+#: Octets of replies that may wait for the owner to send them: a small command can have a large reply.
+_MAX_UNSENT = 16_384
 
 _HTTP = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|CONNECT|TRACE|PATCH|PRI) |.* HTTP/[0-9]", re.DOTALL)
 _TLS_HANDSHAKE_RECORD = b"\x16"
@@ -75,6 +77,7 @@ class Session:
     _skip: int = field(default=0, init=False)  # octets of a refused chunk still to be read past
     _overlong: int = field(default=0, init=False)  # octets of an over-long line read past so far
     _output: list[bytes] = field(factory=list, init=False)
+    _unsent: int = field(default=0, init=False)  # octets in _output
     _events: deque[Event] = field(factory=deque, init=False)
     _asking: Verb = field(default=Verb.NOOP, init=False)  # what the event that asks is about
     _paused: bool = field(default=False, init=False)  # a verdict is awaited
@@ -122,6 +125,7 @@ class Session:
         """All replies since the last call, joined."""
         octets = b"".join(self._output)
         self._output.clear()
+        self._unsent = 0
         return octets
 
     def next_event(self) -> Event | Wait:
@@ -129,6 +133,8 @@ class Session:
         if self._paused:
             return Wait.PAUSED
         while not self._events:
+            if self._unsent > _MAX_UNSENT:
+                return Wait.SEND
             if not self._proceed():
                 return Wait.NEED_DATA
         event = self._events.popleft()
@@ -149,8 +155,11 @@ class Session:
         _ANSWERED.get(verb, Session._answered)(self, verb, verdict)
 
     def say_and_close(self, last: Reply, reason: str) -> None:
-        """End the session from our side: idle, abuse, shutdown."""
+        """End the session from our side: idle, abuse, shutdown.  What the client did and its owner has not
+        taken yet is dropped: after these last words there is no other reply."""
         if self.state is not State.CLOSED:
+            self._paused = False
+            self._events.clear()
             self._send(last)
             self._close(reason)
 
@@ -392,6 +401,7 @@ class Session:
 
     def _send(self, words: Reply) -> None:
         self._output.append(words.octets)
+        self._unsent += len(words.octets)
 
     def _ask(self, verb: Verb, event: Event) -> None:
         self._asking = verb
