@@ -15,7 +15,9 @@ from digipoort_msa.smtp import reply
 from digipoort_msa.smtp.envelope import Envelope
 from digipoort_msa.smtp.reply import Refused
 
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:((?:[^\r]|\r\n[ \t])*)\r\n")
+# At the start of a line only: a name inside another field's body, or behind a fold, is no field.  Possessive,
+# so that a line of 64 KiB costs one look at it.
+_FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:((?:[^\r]|\r\n[ \t])*+)\r\n", re.MULTILINE)
 
 
 @implementer(IPolicy)
