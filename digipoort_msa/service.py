@@ -290,8 +290,15 @@ class Listener(Service):
     """One endpoint with its factory."""
 
     def __init__(self, factory: SubmissionFactory, endpoint: str, reactor: Any) -> None:
+        """:raise ValueError: the endpoint needs a socket from systemd, and there is none."""
         self._factory = factory
-        self._endpoint = serverFromString(reactor, endpoint)
+        try:
+            self._endpoint = serverFromString(reactor, endpoint)
+        except LookupError:
+            raise ValueError(
+                f'listener "{endpoint}": systemd handed over no such socket; start the service by its socket '
+                "unit, or listen with tcp:PORT"
+            ) from None
         self._reactor = reactor
         self._port: IListeningPort | None = None
 
@@ -331,7 +338,7 @@ class Listener(Service):
         )
 
 
-def _host_and_port(host: str, port: int) -> str:
+def _host_and_port(host: str, port: object) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
