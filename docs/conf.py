@@ -1,4 +1,4 @@
-"""Sphinx's configuration; makes the trace table and the state diagram before it reads a page."""
+"""Sphinx's configuration; makes everything that is drawn from the program before it reads a page."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+import client_recipes  # noqa: E402
+import event_table  # noqa: E402
+import reply_table  # noqa: E402
+import settings_table  # noqa: E402
 import state_diagram  # noqa: E402
 import trace_table  # noqa: E402
 
@@ -25,5 +29,12 @@ nitpicky = False
 
 GENERATED = HERE / "generated"
 GENERATED.mkdir(exist_ok=True)
-(GENERATED / "trace.inc").write_text(trace_table.table(), encoding="utf-8")
-(GENERATED / "states.dot").write_text(state_diagram.dot(), encoding="utf-8")
+for name, text in {
+    "clients.inc": client_recipes.text(),
+    "events.inc": event_table.text(),
+    "replies.inc": reply_table.text(),
+    "settings.inc": settings_table.text(),
+    "states.dot": state_diagram.dot(),
+    "trace.inc": trace_table.table(),
+}.items():
+    (GENERATED / name).write_text(text, encoding="utf-8")
