@@ -6,6 +6,9 @@ M5), whatever looks like it: a lone CR or LF anywhere refuses the whole message,
 line end (SMTP smuggling, CVE-2023-51764).
 """
 
+import sys
+from typing import ClassVar
+
 from attrs import define, field
 
 from digipoort_msa.smtp import reply
@@ -17,6 +20,8 @@ _END = b"\r\n.\r\n"
 @define
 class DataReceiver:
     """DATA: up to CRLF . CRLF, with the dots unstuffed (RFC 5321 4.5.2)."""
+
+    left: ClassVar[int] = sys.maxsize  # octets to come, at most
 
     # The DATA command's own CRLF counts as the line end before the first line; it is not content.
     _held: bytes = field(default=b"\r\n", init=False)

@@ -4,15 +4,19 @@ All are frozen, and are checked when they are made: a :class:`Path` cannot hold 
 no code that receives one has to look again (GHSA-v3q9-hj7j-63hq).
 """
 
+import re
 from collections.abc import Iterator
 
 from attrs import field, frozen
 
 from digipoort_msa.smtp.reply import Reply
 
+#: C0 and C1 controls, and the line ends that only Unicode knows.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 def _without_controls(instance: object, attribute: object, value: str) -> None:
-    if any(character < " " or character == "\x7f" for character in value):
+    if CONTROL.search(value):
         raise ValueError("an address cannot hold a control character")
 
 

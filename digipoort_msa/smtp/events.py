@@ -99,7 +99,7 @@ class Rejected:
 
 @frozen
 class Close:
-    """Send what is to be sent and close."""
+    """Send what is to be sent and close; an open transaction or exchange is over.  Nothing follows."""
 
     reason: str
 

@@ -34,7 +34,7 @@ def _size(value: str | None) -> Mapping[str, object]:
 
 
 def _body(value: str | None) -> Mapping[str, object]:
-    if value is None or value.upper() not in ("7BIT", "8BITMIME"):
+    if value is None or value.upper() not in ("7BIT", "8BITMIME") or not value.isascii():
         raise ValueError("BODY is 7BIT or 8BITMIME")
     return {"body_8bitmime": value.upper() == "8BITMIME"}
 

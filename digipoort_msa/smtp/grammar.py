@@ -2,16 +2,17 @@
 
 Every pattern is anchored by ``fullmatch``.  A fault raises :class:`Refused` with its reply.  Two habits
 of old clients are read as they are meant: blanks between the colon and the path, and a domain with an
-underscore.
+underscore.  An address is complete with a domain of two labels or more (RFC 6409 4.2, M1).
 """
 
 import re
 from binascii import Error as Base64Error
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
 
 from digipoort_msa.smtp import reply
-from digipoort_msa.smtp.envelope import NULL_PATH, MailParameters, Path, RcptParameters
+from digipoort_msa.smtp.envelope import CONTROL, NULL_PATH, MailParameters, Path, RcptParameters
 from digipoort_msa.smtp.extensions import ParameterParser
 from digipoort_msa.smtp.reply import Refused, Reply
 from digipoort_msa.smtp.states import Verb
@@ -19,23 +20,25 @@ from digipoort_msa.smtp.states import Verb
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+"
 _LOCAL_PART = rf'(?:{_ATOM}(?:\.{_ATOM})*|"(?:[^"\\\x00-\x1f\x7f]|\\[ -~])*")'
 _LABEL = r"[A-Za-z0-9_\u0080-\U0010ffff](?:[A-Za-z0-9_\u0080-\U0010ffff-]*[A-Za-z0-9_\u0080-\U0010ffff])?"
-_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.?"
-_LITERAL = r"\[[!-Z^-~]{2,60}\]"
+_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
+_LITERAL = r"\[(?:[0-9.]{7,15}|(?i:IPv6):[0-9A-Fa-f:.]{2,45})\]"
 _ADDRESS = rf"(?P<local>{_LOCAL_PART})@(?P<domain>{_DOMAIN}|{_LITERAL})"
 _ROUTE = rf"(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"  # read and ignored: RFC 5321 appendix C
+
+# ASCII: else "\u017f" and "\u0131" would pass for "s" and "i".
+_ANY_CASE = re.IGNORECASE | re.ASCII
 
 _PATH = re.compile(rf"{_ROUTE}{_ADDRESS}")
 _LOCAL_PART_ALONE = re.compile(_LOCAL_PART)
 # The path ends at the first ">" outside a quoted string.
-_MAIL = re.compile(r'FROM: *<((?:[^">]|"(?:[^"\\]|\\.)*")*)>(?: +(.*))?', re.IGNORECASE | re.DOTALL)
-_RCPT = re.compile(r'TO: *<((?:[^">]|"(?:[^"\\]|\\.)*")*)>(?: +(.*))?', re.IGNORECASE | re.DOTALL)
+_MAIL = re.compile(r'FROM: *<((?:[^">]|"(?:[^"\\]|\\.)*")*)>(?: +(.*))?', _ANY_CASE | re.DOTALL)
+_RCPT = re.compile(r'TO: *<((?:[^">]|"(?:[^"\\]|\\.)*")*)>(?: +(.*))?', _ANY_CASE | re.DOTALL)
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
 _MECHANISM = re.compile(r"[A-Za-z0-9_-]{1,20}")
-_CHUNK = re.compile(r"([0-9]{1,20})( +LAST)?", re.IGNORECASE)
-_HOSTNAME = re.compile(rf"(?:{_DOMAIN}|{_LITERAL})", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CHUNK = re.compile(r"([0-9]{1,20})( +LAST)?", _ANY_CASE)
+_HOSTNAME = re.compile(rf"(?:{_DOMAIN}|{_LITERAL})")
 
-_VERBS = {verb.value: verb for verb in Verb if verb.value.isupper()}
+_VERBS = {verb.value.encode(): verb for verb in Verb if verb.value.isupper()}
 _MAX_LOCAL_PART = 64  # octets, RFC 5321 4.5.3.1.1
 _MAX_DOMAIN = 255  # octets, 4.5.3.1.2
 
@@ -49,10 +52,11 @@ def command(line: bytes) -> tuple[Verb | None, str]:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
         raise Refused(reply.NOT_A_COMMAND, "not UTF-8") from None
-    if _CONTROL.search(text):
+    if CONTROL.search(text):
         raise Refused(reply.NOT_A_COMMAND, "a control character")
     word, _, rest = text.partition(" ")
-    return _VERBS.get(word.upper()), rest.strip(" ")
+    # In octets, which have no case but ASCII's: as text, "ma\u0131l" would be MAIL.
+    return _VERBS.get(word.encode().upper()), rest.strip(" ")
 
 
 def hostname(text: str) -> str:
@@ -64,7 +68,7 @@ def hostname(text: str) -> str:
 
 def is_hostname(text: str) -> bool:
     """May this EHLO argument stand in a ``Received:`` field as it is?"""
-    return _HOSTNAME.fullmatch(text) is not None
+    return text.isascii() and _HOSTNAME.fullmatch(text) is not None and _is_domain(text)
 
 
 def mail(text: str, parsers: Mapping[str, ParameterParser]) -> tuple[Path, MailParameters]:
@@ -100,11 +104,14 @@ def auth(text: str) -> tuple[str, bytes | None]:
 
 
 def base64(octets: bytes) -> bytes:
-    """Strictly: no white space, no missing padding, nothing outside the alphabet (RFC 4648 3)."""
+    """Strictly: the one right form, without white space or padding too much or too little (RFC 4648 3)."""
     try:
-        return a2b_base64(octets, strict_mode=True)
+        decoded = a2b_base64(octets, strict_mode=True)
     except Base64Error:
         raise Refused(reply.NOT_BASE64) from None
+    if b2a_base64(decoded, newline=False) != octets:
+        raise Refused(reply.NOT_BASE64)
+    return decoded
 
 
 def chunk(text: str) -> tuple[int, bool]:
@@ -125,7 +132,7 @@ def _split(pattern: re.Pattern[str], text: str, syntax: Reply) -> tuple[str, str
 def _parameters(text: str, parsers: Mapping[str, ParameterParser]) -> dict[str, object]:
     fields: dict[str, object] = {}
     seen: set[str] = set()
-    for word in text.split():
+    for word in filter(None, text.split(" ")):
         match = _PARAMETER.fullmatch(word)
         if not match:
             raise Refused(reply.PARAMETER_SYNTAX)
@@ -151,7 +158,23 @@ def _path(text: str, syntax: Reply, incomplete: Reply) -> Path:
     local_part, domain = match["local"], match["domain"]
     if len(local_part.encode()) > _MAX_LOCAL_PART or len(domain.encode()) > _MAX_DOMAIN:
         raise Refused(syntax, "too long")
+    if not _is_domain(domain):
+        raise Refused(syntax, "no such address literal")
+    if "." not in domain and ":" not in domain:
+        raise Refused(incomplete)  # RFC 6409 4.2: a name of one label is completed by somebody's resolver
     return Path(local_part, domain)
+
+
+def _is_domain(text: str) -> bool:
+    """Does what matches the grammar of a domain or an address literal stand for one?"""
+    try:
+        if ":" in text:
+            IPv6Address(text.partition(":")[2][:-1])
+        elif text.startswith("["):
+            IPv4Address(text[1:-1])
+    except ValueError:
+        return False
+    return True
 
 
 def _check_utf8(path: Path, smtputf8: bool) -> None:

@@ -5,14 +5,18 @@ literal anywhere else.  A refusal travels as :class:`Refused`: the reply goes to
 only to the log.  No octet of the client's is ever part of a reply (M1).
 """
 
+import re
 from binascii import b2a_base64
 
 from attrs import field, frozen
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
 
 @frozen
 class Reply:
-    """One reply, single- or multi-line."""
+    """One reply, single- or multi-line.  Its text cannot hold a control character: a line end in it would
+    be a reply of its own."""
 
     code: int
     enhanced: str | None  # RFC 3463 status, None where RFC 2034 4 forbids one
@@ -20,6 +24,8 @@ class Reply:
     octets: bytes = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
+        if not self.lines or any(map(_CONTROL.search, self.lines)):
+            raise ValueError("a reply is one or more lines without control characters")
         status = f"{self.enhanced} " if self.enhanced else ""
         last = len(self.lines) - 1
         text = "".join(
@@ -86,7 +92,7 @@ BAD_SEQUENCE = reply(503, "5.5.1", "Bad sequence of commands")
 
 # -- syntax -----------------------------------------------------------------------------------------
 UNKNOWN_COMMAND = reply(500, "5.5.2", "Command not recognized")
-NOT_A_COMMAND = reply(500, "5.5.2", "A command line holds no control characters")
+NOT_A_COMMAND = reply(500, "5.5.2", "A command line is UTF-8 text without control characters")
 LINE_TOO_LONG = reply(500, "5.5.6", "Line too long")
 NO_PARAMETERS = reply(501, "5.5.4", "This command takes no parameters")
 EHLO_SYNTAX = reply(501, "5.5.4", "Syntax: EHLO hostname")
@@ -99,9 +105,9 @@ PARAMETER_SYNTAX = reply(501, "5.5.4", "A parameter's value is not well-formed")
 DUPLICATE_PARAMETER = reply(501, "5.5.4", "A parameter was given twice")
 UNKNOWN_PARAMETER = reply(555, "5.5.4", "A parameter is not recognized or not implemented")
 SENDER_SYNTAX = reply(553, "5.1.7", "The sender address is not well-formed")
-SENDER_INCOMPLETE = reply(553, "5.1.7", "The sender address must be complete: <local-part@domain>")
+SENDER_INCOMPLETE = reply(554, "5.1.7", "The sender address must be complete: <name@example.nl>")  # M1
 RECIPIENT_SYNTAX = reply(553, "5.1.3", "The recipient address is not well-formed")
-RECIPIENT_INCOMPLETE = reply(553, "5.1.3", "The recipient address must be complete: <local-part@domain>")
+RECIPIENT_INCOMPLETE = reply(554, "5.1.3", "The recipient address must be complete: <name@example.nl>")
 NEEDS_SMTPUTF8 = reply(553, "5.6.7", "An address outside ASCII needs the SMTPUTF8 parameter on MAIL")
 
 # -- authentication ---------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """One client's session, sans I/O: octets in, events out, replies into an output buffer.
 
 The owner feeds :meth:`Session.receive`, takes :meth:`Session.next_event` until it says to wait, answers
-each event that asks, and sends :meth:`Session.octets_to_send`.  While a verdict is open the session is
-paused and reads no further command, so replies come in the order of the commands (RFC 2920 3.2).
+each event that asks, and sends :meth:`Session.octets_to_send`, at the latest when it is told that replies
+have piled up: whatever a client does, a session keeps a bounded amount (M9).  While a verdict is open the
+session is paused and reads no further command, so replies come in the order of the commands (RFC 2920 3.2).
 
 A session before TLS and the one after it are different objects: nothing said in clear, read or unread,
 can reach the second one (RFC 3207 4.2, CVE-2011-0411).
@@ -136,6 +137,7 @@ class Session:
             if self._unsent > _MAX_UNSENT:
                 return Wait.SEND
             if not self._proceed():
+                self._input, self._read = self._input[self._read :], 0
                 return Wait.NEED_DATA
         event = self._events.popleft()
         self._paused = isinstance(event, Asks)
@@ -189,7 +191,7 @@ class Session:
             self._close("a line that ends with LF alone")
         elif self._overlong or len(line) > MAX_LINE + 1:
             self._overlong = 0
-            self._refuse_line(reply.LINE_TOO_LONG)
+            self._refuse_line(line, reply.LINE_TOO_LONG)
         elif not self.commands and _HTTP.match(line):
             self._close("an HTTP request where SMTP was expected")
         else:
@@ -200,7 +202,8 @@ class Session:
     def _read_past_overlong_line(self) -> bool:
         """A line without an end is read past in bounded memory, and not for ever."""
         if self.buffered > MAX_LINE + 1 or self._overlong:
-            kept = b"\r" if self._input.endswith(b"\r") else b""
+            verb = self._read + 4
+            kept = self._input[self._read : verb] + (b"\r" if self._input.endswith(b"\r", verb) else b"")
             self._overlong += self.buffered - len(kept)
             self._input, self._read = kept, 0
             if self._overlong > _MAX_OVERLONG:
@@ -209,12 +212,14 @@ class Session:
                 return True
         return False
 
-    def _refuse_line(self, verdict: Reply) -> None:
-        """Refuse a line whose verb cannot be told."""
+    def _refuse_line(self, line: bytes, verdict: Reply) -> None:
+        """Refuse a line that cannot be read as a command."""
         if self.state is State.SASL:
             self._end_exchange(verdict)
         else:
             self._refuse(None, refusal(self.state, None) if self.state is State.CLEAR else verdict)
+            if line[:4].upper() == b"BDAT":
+                self._lose_track()
 
     # -- commands -------------------------------------------------------------------------------------
 
@@ -222,7 +227,7 @@ class Session:
         try:
             verb, argument = grammar.command(line)
         except Refused as refused:
-            self._refuse_line(refused.reply)
+            self._refuse_line(line, refused.reply)
             return
         # A parameter behind STARTTLS is a fault of syntax wherever it is given (RFC 3207 4, T6).
         if verb is Verb.STARTTLS and argument:
@@ -289,8 +294,7 @@ class Session:
             octets, self._last_chunk = grammar.chunk(argument)
         except Refused as refused:
             self._refuse(Verb.BDAT, refused_here or refused.reply)
-            if self.state is not State.CLOSED:
-                self._close("BDAT without the size of its chunk")
+            self._lose_track()
             return
         if refused_here:
             self._skip = octets
@@ -362,8 +366,11 @@ class Session:
 
     def _read_content(self, receiver: DataReceiver | ChunkReceiver) -> bool:
         """Take what is there of the content; False where nothing came of it."""
-        octets, rest = receiver.receive(self._input[self._read :])
-        self._input, self._read = rest or b"", 0
+        # No more than the receiver may want: a copy of all that is there, for each of many small chunks,
+        # would be quadratic.
+        piece = self._input[self._read : self._read + receiver.left]
+        octets, rest = receiver.receive(piece)
+        self._read += len(piece) - len(rest or b"")
         if octets and self._check and not self._check.refusal:
             self._check.take(octets)
             self._events.append(events.Aborted() if self._check.refusal else events.Content(octets))
@@ -389,6 +396,11 @@ class Session:
         else:
             self._send(reply.CHUNK_OK)
             self._move(verb, Outcome.MORE)
+
+    def _lose_track(self) -> None:
+        """A BDAT came without the size of its chunk: what follows cannot be told from commands."""
+        if self.state is not State.CLOSED:
+            self._close("BDAT without the size of its chunk")
 
     def _skip_chunk(self) -> bool:
         """Read past a refused chunk; False while more of it is to come."""
