@@ -162,18 +162,9 @@ tls = "none"
 
     def command(self) -> list[str]:
         run = "from twisted.scripts.twistd import run; run()"
-        log = f"--logfile={self.directory}/log"
-        return [
-            sys.executable,
-            "-c",
-            run,
-            "-n",
-            "--pidfile=",
-            log,
-            "digipoort-msa",
-            "--config",
-            str(self.config),
-        ]
+        log = "--logger=digipoort_msa.log_lines.observer"
+        config = f"--config={self.config}"
+        return [sys.executable, "-c", run, "-n", "--pidfile=", log, "digipoort-msa", config]
 
 
 class Postfix(Server):
