@@ -21,7 +21,7 @@ _CUTS = st.lists(st.integers(0, 60), max_size=8)
 
 def by_the_line(stream: bytes) -> tuple[bytes, bytes | None]:
     """RFC 5321 4.5.2 to the letter: the content, and what follows the end of data."""
-    lines = []
+    lines: list[bytes] = []
     start = 0
     while (end := stream.find(b"\r\n", start)) >= 0:
         line, start = stream[start:end], end + 2

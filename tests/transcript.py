@@ -14,6 +14,7 @@ octet by octet: each way the server must say the same.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from attrs import define, field
 
@@ -224,7 +225,7 @@ def _cuts(length: int) -> Iterable[tuple[int, ...]]:
 def pieces(octets: bytes, cuts: Iterable[int]) -> list[bytes]:
     """``octets`` cut at these places."""
     places = [0, *sorted(cuts), len(octets)]
-    return [octets[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [octets[start:end] for start, end in pairwise(places)]
 
 
 def converse(transcript: str, make: Callable[[], Owner] = Owner) -> Owner:
