@@ -2,7 +2,7 @@
 
 Every event is one constant here: its name, its level and the sentence that a person reads.  The fields
 in the sentence are the fields of the structured event, so a JSON observer
-(``twistd --logger twisted.logger.jsonFileLogObserver``) shows the same facts to a machine.  One session
+(``twistd --logger=digipoort_msa.log_lines.json_observer``) shows the same facts to a machine.  One session
 id ties a connection's events together, one queue id a message's.  No event carries a credential.
 """
 

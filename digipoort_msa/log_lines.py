@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from typing import TextIO
 
-from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, jsonFileLogObserver
 from zope.interface import implementer
 
 from digipoort_msa.log import NAMESPACE
@@ -73,3 +73,10 @@ def _text(event: LogEvent) -> str:
 def observer() -> Lines:
     """What ``twistd --logger=digipoort_msa.log_lines.observer`` asks for."""
     return Lines(sys.stdout, journal="JOURNAL_STREAM" in os.environ)
+
+
+def json_observer() -> ILogObserver:
+    """What ``twistd --logger=digipoort_msa.log_lines.json_observer`` asks for: each event as one JSON document
+    on a line, with all of its fields, for a machine."""
+    observer: ILogObserver = jsonFileLogObserver(sys.stdout, recordSeparator="")
+    return observer

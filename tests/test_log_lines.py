@@ -1,5 +1,7 @@
 """The log as lines."""
 
+import json
+import sys
 from io import StringIO
 
 from twisted.logger import LogEvent, LogLevel
@@ -7,7 +9,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa import log
-from digipoort_msa.log_lines import Lines
+from digipoort_msa.log_lines import Lines, json_observer
 
 
 class FullDisk(StringIO):
@@ -71,3 +73,19 @@ class LineTests(SynchronousTestCase):
 class _Anything(dict[str, str]):
     def __missing__(self, key: str) -> str:
         return key
+
+
+class JSONTests(SynchronousTestCase):
+    """For a machine."""
+
+    def test_an_event_of_ours(self) -> None:
+        """Every field is a key of its own, those that the sentence leaves out too."""
+        output = StringIO()
+        self.patch(sys, "stdout", output)
+        observer = json_observer()  # takes no argument, as twistd --logger wants it
+        fields = {"session": "s1", "peer": "192.0.2.1", "tls": "TLSv1.3"}
+        observer(captured(self, log.emit, log.TLS_STARTED, **fields))
+        (line,) = output.getvalue().splitlines()
+        document = json.loads(line)
+        self.assertEqual({name: document[name] for name in fields}, fields)
+        self.assertEqual(document["event"], "tls-started")
