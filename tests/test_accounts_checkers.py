@@ -11,6 +11,7 @@ from digipoort_msa.accounts.checkers import DigestChecker, PasswordChecker
 from digipoort_msa.accounts.passwords import Passwords
 from digipoort_msa.interfaces import IAccountStore, Unavailable
 from digipoort_msa.sasl.credentials import IDigestCredential
+from digipoort_msa.sasl.digest_hash import digest_secrets
 from tests.account_doubles import CountingHashing, Inline, MemoryStore, account, password_credential
 from tests.requirements import proves
 
@@ -161,7 +162,17 @@ class DigestCheckerTests(SynchronousTestCase):
         ):
             failure = self.failureResultOf(self.ask(username, secret), UnauthorizedLogin)
             self.assertIs(failure.type, UnauthorizedLogin)
-            self.assertEqual(len(self.credential.tried), 4, username)
+            self.assertEqual(len(self.credential.tried), 8, username)
+
+    @proves("A5")
+    def test_as_many_secrets_as_an_account_can_have(self):
+        """Two spellings of a name outside ASCII, and a password outside it, make the most."""
+        spellings = ("ren\xe9e", "ren\xe9e@one.nl")
+        kept = [secret for name in spellings for secret in digest_secrets(name, "one.nl", "geh\xe9im")]
+        self.store.accounts["piet"] = account(digest_secrets=tuple(kept))
+        for username in ("piet", "nobody"):
+            self.failureResultOf(self.ask(username, b"x" * 16), UnauthorizedLogin)
+            self.assertEqual(len(self.credential.tried), len(kept), username)
 
     def test_a_barred_account_is_never_asked(self):
         for status in BARRED:

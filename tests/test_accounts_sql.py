@@ -1,6 +1,7 @@
 import stat
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 from attrs import evolve
 from sqlalchemy import text
@@ -75,6 +76,20 @@ class SQLAccountsTests(SynchronousTestCase):
         self.assertRaises(NoSuchAccount, self.accounts.set_status, "piet", Status.ACTIVE, NOW)
         self.assertRaises(NoSuchAccount, self.accounts.set_password, "piet", "x", (), NOW)
         self.assertRaises(NoSuchAccount, self.accounts.delete, "piet")
+
+    @proves("A5")
+    def test_unknown_names_cost_the_same(self):
+        """A row is fetched and secrets are opened for a name that is not there, as for one that is."""
+        self.accounts.insert(self.piet)
+        opened = []
+        real = self.accounts._seal.open
+        self.patch(
+            self.accounts, "_seal", SimpleNamespace(open=lambda *row: opened.append(row) or real(*row))
+        )
+        for name in ("piet", "nobody"):
+            self.accounts.find(name)
+        self.assertEqual([bool(octets) for octets, _, _ in opened], [True, True])
+        self.assertEqual(len({len(octets) for octets, _, _ in opened}), 1)
 
     def test_a_new_password_replaces_all_verifiers(self):
         self.accounts.insert(self.piet)

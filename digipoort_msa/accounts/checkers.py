@@ -23,9 +23,9 @@ from digipoort_msa.accounts.seal import SECRET
 from digipoort_msa.interfaces import IAccountStore, IUpgradableAccountStore, Unavailable
 from digipoort_msa.sasl.credentials import IDigestCredential, IPasswordCredential
 
-# A response is compared with this many secrets at least, so that their number tells nothing: two spellings
-# of the name, each in two encodings.
-_DIGEST_FORMS = 4
+# A response is compared with this many secrets, so that their number tells nothing.  An account has no more:
+# two spellings of its name, each in the four forms of digest_secrets().
+_DIGEST_FORMS = 8
 
 
 @implementer(ICredentialsChecker)
