@@ -298,6 +298,7 @@ class MSATestCase(_Events, TestCase):
         self.collect_events()
         self.spool = MemorySpool()
         self.files = certificates()
+        self.factories: list[SubmissionFactory] = []  # of every listener; ``self.factory`` is the last one's
 
     def serve(self, *, endpoint: str = "tcp:0:interface=127.0.0.1", **options: Any) -> int:
         """Start a server; returns its port.  Options are those of ``make_factory`` and ``make_realms``."""
@@ -305,6 +306,7 @@ class MSATestCase(_Events, TestCase):
         realms = options.pop("realms", None) or make_realms(global_reactor, self.spool, **theirs)
         self.factory = make_factory(global_reactor, realms, **options)
         port = self.successResultOf(serverFromString(global_reactor, endpoint).listen(self.factory))
+        self.factories.append(self.factory)
         self.addCleanup(self.stop, port, self.factory)
         return getattr(port.getHost(), "port", 0)
 

@@ -95,16 +95,18 @@ class Connection:
 
 
 def _address_text(address: IAddress) -> str:
-    host = getattr(address, "host", None) or "local"
-    return host.partition("%")[0]  # an IPv6 zone is our own affair, and no part of an address literal
+    """In its one canonical form: without an IPv6 zone, which is our own affair and no part of an address
+    literal, and as IPv4 where that came mapped into IPv6."""
+    host = getattr(address, "host", None)
+    if not host:
+        return "local"
+    try:
+        parsed = ip_address(host.partition("%")[0])
+    except ValueError:
+        return "unknown"  # a proxy told us something else
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 @lru_cache(maxsize=4096)
 def _network(address: str) -> int | str:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address  # a unix socket's peer
-    if isinstance(parsed, IPv6Address) and not parsed.ipv4_mapped:
-        return int(parsed) >> 64
-    return address
+    return int(IPv6Address(address)) >> 64 if ":" in address else address
