@@ -106,6 +106,15 @@ class ReuseTests(RelayTestCase):
         self.assertEqual(self.deliver(), self.OK)
         self.assertEqual(len(self.network.servers), 2)
 
+    def test_a_message_that_comes_while_quit_is_under_way(self) -> None:
+        """It would wait for ever behind the QUIT, or take the 221 for its own."""
+        self.start(SimpleHop(answers={"QUIT": [HANG]}), idle_timeout=30)
+        self.deliver()
+        self.clock.advance(30)
+        self.assertEqual(self.deliver(), self.OK)
+        self.assertEqual(self.network.servers[0].commands[-1], b"QUIT")
+        self.assertEqual([len(server.messages) for server in self.network.servers], [1, 1])
+
     def test_for_so_many_messages(self) -> None:
         self.start(messages_per_connection=2)
         for _ in range(5):

@@ -84,13 +84,14 @@ class ClientConnection(Protocol):
         self._failure: Reply | None = None
         self._streaming = False
         self._handshaking = False
+        self._leaving = False  # QUIT is under way
         self._paused: Deferred[None] | None = None
 
     # -- the dialogue's side ------------------------------------------------------------------------
 
     @property
     def usable(self) -> bool:
-        return self._failure is None
+        return self._failure is None and not self._leaving
 
     @property
     def tls(self) -> str:
@@ -197,7 +198,8 @@ class ClientConnection(Protocol):
 
     def quit(self) -> None:
         """Take leave (RFC 5321 4.1.1.10); ``closed`` tells when it is over."""
-        if self._failure is None:
+        if self.usable:
+            self._leaving = True
             Deferred.fromCoroutine(self._quit())
 
     async def _quit(self) -> None:
