@@ -1,3 +1,4 @@
+import sqlite3
 import stat
 import threading
 from pathlib import Path
@@ -160,6 +161,22 @@ class SQLAccountsTests(SynchronousTestCase):
             thread.join()
         self.assertEqual(failures, [])
         self.assertEqual([mine.find("piet").realm for mine in accounts], [mine.realm for mine in accounts])
+
+    def test_a_locked_database_is_not_waited_for_again_and_again(self):
+        self.patch(sql, "_SECONDS", 0.2)
+        self.accounts.insert(self.piet)
+        self.accounts.close()
+        other = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        tries = []
+        accounts = sql_accounts(self, self.path)
+        real = accounts._schema_version
+        self.patch(accounts, "_schema_version", lambda: tries.append(1) or real())
+        with self.assertRaisesRegex(Unavailable, "locked"):
+            accounts.find("piet")
+        self.assertEqual(len(tries), 1)
 
     def test_errors_quote_no_values(self):
         self.accounts.find("piet")

@@ -9,8 +9,8 @@ from digipoort_msa.interfaces import Unavailable
 
 
 class ThreadsTests(TestCase):
-    def make(self, size, waiting):
-        threads = Threads(reactor, "test", size=size, waiting=waiting)
+    def make(self, size, waiting, patience=10.0):
+        threads = Threads(reactor, "test", size=size, waiting=waiting, patience=patience)
         self.addCleanup(threads.stop)
         return threads
 
@@ -46,3 +46,17 @@ class ThreadsTests(TestCase):
         self.failureResultOf(call, CancelledError)
         self.failureResultOf(threads.call(int), Unavailable)
         go.set()
+
+    async def test_an_answer_in_bounded_time(self):
+        """A call that hangs, and those that wait behind it, are given up; what never began is not run."""
+        threads = self.make(1, 2, patience=0.05)
+        go = threading.Event()
+        late = []
+        hanging = threads.call(go.wait, 10)
+        waiting = threads.call(late.append, 1)
+        for call in (hanging, waiting):
+            with self.assertRaises(Unavailable):
+                await call
+        go.set()
+        self.assertEqual(await threads.call(int), 0)
+        self.assertEqual(late, [])

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -214,14 +215,16 @@ class SQLAccounts:
         with self._preparing:
             if self._prepared:
                 return
-            for _ in range(_TRIES):
+            began = monotonic()
+            for tries_left in reversed(range(_TRIES)):
                 try:
                     version = self._schema_version()
                     break
-                except (OperationalError, IntegrityError) as error:
-                    cause = error  # another process makes them at this very moment, perhaps
-            else:
-                raise cause
+                except (OperationalError, IntegrityError):
+                    # Another process makes them at this very moment, perhaps; one that keeps them locked,
+                    # or a server that does not answer, has taken long enough.
+                    if not tries_left or monotonic() - began > _SECONDS / 2:
+                        raise
             if version != VERSION:
                 raise Unavailable(
                     f"the account tables are of version {version}, and this release knows version {VERSION}"
