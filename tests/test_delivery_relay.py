@@ -1,6 +1,7 @@
 """The relay: hops in order, connections kept, leave taken."""
 
 from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -168,6 +169,38 @@ class LimitTests(RelayTestCase):
             self.assertEqual(self.outcome(delivery), self.OK)
         self.assertEqual(len(self.network.servers), 3)
         self.assertEqual(len(self.network.messages), 20)
+
+    def test_a_hop_that_refuses_all_and_hangs_at_quit(self) -> None:
+        """A backlog meets it with as many sockets as any other hop, not with one for each message."""
+        refusing = [SimpleHop(answers={"greeting": [b"554 No\r\n"], "QUIT": [HANG]}) for _ in range(20)]
+        self.start(*refusing, connections=3)
+        deliveries = [self.relay.deliver(envelope(), MESSAGE) for _ in refusing]
+        for _ in range(10):
+            self.network.pump()
+            held = [transport for _, transport, _ in self.network.connections if not transport.lost]
+            self.assertLessEqual(len(held), 3)
+            self.clock.advance(10)
+        for delivery in deliveries:
+            self.assertIn("554 No", self.outcome(delivery)[0])
+
+    def test_a_connection_in_an_unexpected_failure_is_given_up(self) -> None:
+        self.start(connections=1)
+        with mock.patch("digipoort_msa.delivery.session._ehlo", side_effect=LookupError("a defect")):
+            delivery = self.relay.deliver(envelope(), MESSAGE)
+            self.network.pump()
+            self.failureResultOf(delivery, LookupError)
+        self.assertEqual(self.network.servers[0].commands, [b"QUIT"])
+        self.assertEqual(self.deliver(), self.OK)
+
+    def test_a_transaction_that_broke_off_leaves_no_replies_behind(self) -> None:
+        """The next message would take them for its own."""
+        self.start(connections=1)
+        with mock.patch("digipoort_msa.delivery.transaction._Transaction._verdict", side_effect=LookupError):
+            delivery = self.relay.deliver(envelope(), MESSAGE)
+            self.network.pump()
+            self.failureResultOf(delivery, LookupError)
+        self.assertEqual(self.deliver(), self.OK)
+        self.assertEqual([len(server.messages) for server in self.network.servers], [0, 1])
 
     def test_many_that_end_at_once(self) -> None:
         """No recursion where each of a long queue is refused without a word to the hop."""

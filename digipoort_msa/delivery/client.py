@@ -193,7 +193,13 @@ class ClientConnection(Protocol):
             self._wake()
 
     def rest(self, seconds: float) -> None:
-        """The dialogue pauses: QUIT if nothing is sent for ``seconds``."""
+        """The dialogue pauses: QUIT if nothing is sent for ``seconds``.
+
+        One that broke off before its replies came ends here: the next would take them for its own.
+        """
+        if self._awaited or self._replies:
+            self.fail(failures.lost(self.hop, "a dialogue broke off"))
+            return
         self._watch.start(seconds, self.quit)
 
     def quit(self) -> None:

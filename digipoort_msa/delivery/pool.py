@@ -2,7 +2,8 @@
 
 A delivery holds a *slot* while it works; there are as many slots as connections may be, and who finds none
 free waits in line.  An idle connection takes the place of nobody: the oldest is closed where another
-hop needs its place.
+hop needs its place.  One that takes its leave keeps its place until it is gone, so that a hop that refuses
+everybody and never answers QUIT holds no more sockets than any other.
 """
 
 from collections import deque
@@ -78,6 +79,7 @@ class Pool:
         self._connecting: set[Deferred[ClientConnection]] = set()
         self._open: set[ClientConnection] = set()
         self._idle: list[Session] = []  # the one used last is at the end
+        self._wanting: deque[Deferred[None]] = deque()  # who wait for a connection's place
         self._stopped: Deferred[None] | None = None
 
     @property
@@ -90,19 +92,16 @@ class Pool:
         :param fresh: not one that was used before.
         :raise HopFailure: none can be opened.
         """
-        if not fresh:
-            for session in reversed(self._idle):
-                if session.hop == hop and session.connection.usable:
-                    self._idle.remove(session)
-                    return session
-        if self._idle and len(self._open) + len(self._connecting) >= self.slots.limit:
-            self._close(self._idle[0])
-        connection = await self._connected(hop)
-        try:
-            return await self._open_session(connection, hop)
-        except HopFailure:
-            connection.quit()
-            raise
+        while (session := None if fresh else self._kept(hop)) is None:
+            if len(self._open) + len(self._connecting) < self.slots.limit:
+                return await self._opened(hop)
+            place = self._place()
+            if self._idle:
+                self._close(self._idle[0])
+            await place
+            if self.stopping:
+                raise HopFailure(failures.STOPPING)
+        return session
 
     def hand_back(self, session: Session) -> None:
         """The caller is done with it."""
@@ -131,13 +130,42 @@ class Pool:
             self._look_whether_stopped()
         return self._stopped
 
+    def _kept(self, hop: Hop) -> Session | None:
+        """An idle session with ``hop``, the one used last; it is idle no more."""
+        for session in reversed(self._idle):
+            if session.hop == hop and session.connection.usable:
+                self._idle.remove(session)
+                return session
+        return None
+
+    def _place(self) -> "Deferred[None]":
+        """Fires when there may be a place for a connection: at most one is taken by whom it wakes."""
+        wanting: Deferred[None] = Deferred(self._wanting.remove)
+        self._wanting.append(wanting)
+        return wanting
+
+    def _place_is_free(self) -> None:
+        if self._wanting:
+            self._wanting.popleft().callback(None)
+
+    async def _opened(self, hop: Hop) -> Session:
+        connection = await self._connected(hop)
+        try:
+            return await self._open_session(connection, hop)
+        except BaseException:
+            connection.quit()
+            raise
+
     async def _connected(self, hop: Hop) -> ClientConnection:
         connecting = self._connect(hop)
         self._connecting.add(connecting)
         try:
             connection = await connecting
-        finally:
+        except BaseException:
             self._connecting.discard(connecting)
+            self._place_is_free()
+            raise
+        self._connecting.discard(connecting)
         self._open.add(connection)
         connection.closed.addCallback(lambda _: self._gone(connection))
         return connection
@@ -149,6 +177,7 @@ class Pool:
     def _gone(self, connection: ClientConnection) -> None:
         self._open.discard(connection)
         self._idle = [session for session in self._idle if session.connection is not connection]
+        self._place_is_free()
         self._look_whether_stopped()
 
     def _drop(self) -> None:
