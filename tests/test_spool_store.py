@@ -106,6 +106,28 @@ class StoreTests(SpoolTestCase):
         self.assertEqual([], self.due())
         self.assertEqual([], self.bodies())
 
+    @proves("D2")
+    def test_a_nearly_full_disk_takes_no_message_and_lets_the_old_ones_go(self) -> None:
+        """On a full one no outcome could be recorded: the backlog would stay for ever, delivered again at
+        each start."""
+        self.kept()
+        (stored,) = self.due()
+        full = mock.Mock(f_bavail=100, f_frsize=4096)
+        for octets in (b"small", BIG):
+            incoming = self.write(octets)
+            with (
+                mock.patch("os.statvfs", return_value=full),
+                self.assertRaisesRegex(OSError, "409600 octets"),
+            ):
+                self.commit(incoming)
+        with mock.patch("os.statvfs", return_value=full):
+            refused = self.write(b"small")
+            refusal = refused.commit(envelope(refused.queue_id))
+            forgotten = self.spool.forget(stored)  # in the same batch
+            self.assertRaises(OSError, self.result, refusal)
+            self.result(forgotten)
+        self.assertEqual(([], []), (self.due(), self.bodies()))
+
     def test_a_locked_database_fails_the_commit(self) -> None:
         self.spool._running._connection.execute("PRAGMA busy_timeout = 1")
         other = sqlite3.connect(self.directory / "spool.sqlite3", isolation_level=None)

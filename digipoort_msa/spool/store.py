@@ -5,14 +5,18 @@ arrives (``bodies``).  The 250 may be sent when ``commit`` has fired: the transa
 then on stable storage, and so, before it, was the file.  Messages that are committed together share one
 transaction (``writer``).
 
+A disk that is nearly full takes no new message: on a full one nothing could be recorded either, so that no
+message would ever go, and each restart would deliver some of them again.
+
 One process works a spool, which a lock makes sure of; the operator's tools look in beside it
 (``inspection``).
 """
 
+import errno
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,7 @@ from digipoort_msa.spool.schema import SpoolError
 from digipoort_msa.spool.writer import Writer
 
 SMALL = 64 * 1024  # octets: content up to this size lies in its row
+RESERVE = 64 * 1024 * 1024  # octets of the disk that new messages leave free
 
 
 @frozen
@@ -56,6 +61,7 @@ class Spool:
     :param directory: the folder, made if it is missing.
     :param small: octets of content that are kept in the database; more goes to a file.
     :param io_threads: threads that write and read body files.
+    :param reserve: octets of the disk that new messages leave free, for recording what becomes of the old.
     """
 
     def __init__(
@@ -65,12 +71,14 @@ class Spool:
         *,
         small: int = SMALL,
         io_threads: int = 4,
+        reserve: int = RESERVE,
         queue_ids: Callable[[], str] | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.small = small
         self.arrived: Callable[[Stored], None] | None = None  # told of every message that is kept
         self._reactor = reactor
+        self._reserve = reserve
         self._queue_ids = queue_ids or QueueIds()
         self._pool = ThreadPool(minthreads=0, maxthreads=io_threads, name="spool-io")
         self._bodies = Bodies(self.directory / schema.BODIES)
@@ -131,7 +139,19 @@ class Spool:
         return Incoming(self, self._queue_ids())
 
     def _keep(self, stored: Stored) -> "Deferred[None]":
-        return self._running.submit(operations.insert, stored).addCallback(self._kept, stored)
+        return self._running.submit(self._insert, stored).addCallback(self._kept, stored)
+
+    def _insert(self, connection: sqlite3.Connection, messages: Sequence[Stored]) -> list[None]:
+        """``operations.insert``, where there is room; in the database's thread."""
+        disk = os.statvfs(self.directory)
+        free = disk.f_bavail * disk.f_frsize
+        if free < self._reserve + sum(message.size for message in messages if message.octets is not None):
+            raise OSError(
+                errno.ENOSPC,
+                f"{free} octets are free and {self._reserve} are kept for recording deliveries: free some",
+                str(self.directory),
+            )
+        return operations.insert(connection, messages)
 
     def _kept(self, _: None, stored: Stored) -> None:
         if self.arrived is not None:
