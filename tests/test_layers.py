@@ -1,0 +1,138 @@
+"""The layering rule, read from the imports: who may know of whom."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import digipoort_msa
+
+ROOT = Path(digipoort_msa.__file__).parent
+PACKAGE = "digipoort_msa"
+
+#: What a room may import of ours, besides itself.
+SEAMS = {"interfaces", "log"}
+PURE = {"smtp", "sasl"}
+OURS = {
+    "smtp": set(),
+    "sasl": set(),
+    "log": set(),
+    "log_lines": {"log"},
+    "interfaces": {"smtp"},  # its errors name their reply
+    "config": set(),
+    **dict.fromkeys(("accounts", "policy", "spool", "delivery", "submission", "server"), PURE | SEAMS),
+}
+TWISTED = {"twisted", "zope", "attrs"}
+#: What a room may import of others, besides the standard library.
+THEIRS = {
+    "smtp": {"attrs", "zope"},
+    "sasl": {"attrs", "zope"},
+    "log": TWISTED,
+    "log_lines": TWISTED,
+    "interfaces": {"zope"},
+    "config": {"pydantic", "pydantic_core", "sqlalchemy", "twisted"},
+    "accounts": TWISTED | {"passlib", "sqlalchemy", "cryptography"},
+    "policy": TWISTED,
+    "spool": TWISTED,
+    "delivery": TWISTED | {"OpenSSL", "service_identity", "cryptography"},
+    "submission": TWISTED,
+    "server": TWISTED | {"OpenSSL"},
+}
+#: The rooms that may import anything, and alone may touch the global reactor.
+ANYTHING = {"service", "admin"}
+
+
+def rooms() -> Iterator[tuple[str, Path]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts != ("__init__",):
+            yield parts[0], path
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The dotted names that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+class LayerTests(SynchronousTestCase):
+    def test_every_room_is_known(self) -> None:
+        self.assertEqual({room for room, _ in rooms()}, set(OURS) | ANYTHING)
+
+    def test_who_imports_whom(self) -> None:
+        wrong = []
+        for room, path in rooms():
+            if room in ANYTHING:
+                continue
+            for name in imports(path):
+                top, *rest = name.split(".")
+                if top == PACKAGE:
+                    allowed = rest[0] == room or rest[0] in OURS[room]
+                else:
+                    allowed = top in sys.stdlib_module_names or top in THEIRS[room]
+                if not allowed:
+                    wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+        self.assertEqual(wrong, [])
+
+    def test_who_touches_the_reactor(self) -> None:
+        """Everyone else is given one."""
+        touching = {
+            room
+            for room, path in rooms()
+            if any(re.match(r"twisted\.internet\.reactor\b", name) for name in imports(path))
+        }
+        self.assertLessEqual(touching, ANYTHING)
+
+    def test_the_pure_packages_read_no_clock_and_draw_no_randomness(self) -> None:
+        impure = {"time", "random", "secrets", "os", "socket", "threading", "logging", "asyncio", "pathlib"}
+        for room, path in rooms():
+            if room in PURE:
+                tops = {name.split(".")[0] for name in imports(path)}
+                self.assertEqual(tops & impure, set(), path)
+                self.assertNotRegex(
+                    path.read_text(encoding="utf-8"), r"datetime\.(?:now|utcnow|today)\(", path
+                )
+
+    def test_the_standard_library_knows_what_the_rule_says(self) -> None:
+        self.assertIn("email", sys.stdlib_module_names)
+        self.assertNotIn("twisted", sys.stdlib_module_names)
+
+
+#: A hop's replies, and what stands for them where there was none, are another matter.
+NOT_TO_CLIENTS = {"delivery", "spool", "admin", "config"}
+
+
+class ReplyTests(SynchronousTestCase):
+    """What a client is told stands in one file."""
+
+    def test_no_reply_stands_elsewhere(self) -> None:
+        wrong = []
+        for room, path in rooms():
+            # A hop's replies, and the relay's own where there was none, are another matter.
+            if path.relative_to(ROOT).as_posix() == "smtp/reply.py" or room in {
+                "delivery",
+                "admin",
+                "config",
+            }:
+                continue
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                if (
+                    isinstance(node, ast.Call)
+                    and getattr(node.func, "id", getattr(node.func, "attr", "")) in {"Reply", "reply"}
+                    and node.args
+                    and isinstance(node.args[0], ast.Constant)
+                ):
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} makes a reply")
+                if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+                    text = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+                    if re.match(r"[2-5][0-5][0-9](?:[ -]|\r\n)", text):
+                        wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} has a reply literal")
+        self.assertEqual(wrong, [])
