@@ -67,14 +67,18 @@ class Owner:
     most_unsent: int = 0  # the largest piece of output at once
     closed: bool = False
     authenticated: bool = False
-    _scripts: dict[type[Asks], list[Reply]] = field(init=False)
+    _scripts: dict[type[Asks], list[Reply]] = field(factory=dict)
     _transaction: bool = False
     _content: list[bytes] | None = None
     _asked: Asks | None = None
 
     def __attrs_post_init__(self) -> None:
-        self._scripts = {kind: list(replies) for kind, replies in self.verdicts.items()}
+        self.script(self.verdicts)
         self.session = Session(self.settings, self.start)
+
+    def script(self, verdicts: Verdicts) -> None:
+        """Have these verdicts ready from here on."""
+        self._scripts.update({kind: list(replies) for kind, replies in verdicts.items()})
 
     @property
     def secured(self) -> bool:
