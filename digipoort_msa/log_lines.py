@@ -76,7 +76,7 @@ def observer() -> Lines:
 
 
 def json_observer() -> ILogObserver:
-    """What ``twistd --logger=digipoort_msa.log_lines.json_observer`` asks for: each event as one JSON document
+    """What ``twistd --logger=digipoort_msa.log_lines.json_observer`` asks for: each event as a JSON document
     on a line, with all of its fields, for a machine."""
     observer: ILogObserver = jsonFileLogObserver(sys.stdout, recordSeparator="")
     return observer
