@@ -17,6 +17,7 @@ from tests.transcript import (
     SENDER_AND_RECIPIENT,
     SETTINGS,
     Owner,
+    Verdicts,
     converse,
     logged_in,
     pieces,
@@ -100,7 +101,8 @@ class DataTests(SynchronousTestCase):
         """CVE-2023-51764/5/6, CVE-2024-27305: whatever looks like an end of data and is none is content, and
         refuses it."""
         for mark in (
-            b"\n.\n", b"\r\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\n.\r", b"\r.\n", b"\r\r\n.\n",
+            b"\n.\n", b"\r\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\n.\r", b"\r.\n",
+            b"\r\r\n.\n",
             b"\r\n.\r\r\n", b"\r\n\n.\r", b"\r\n.\x00\r\r\n", b"\n\n.\n\n", b"\r\n.\n\r\n",
         ):  # fmt: skip
             stream = DATA + b"x" + mark + EVIL + b".\r\nQUIT\r\n"
@@ -267,7 +269,7 @@ class ChunkTests(SynchronousTestCase):
         """Out of place, before TLS, before AUTH, refused by the owner, after an oversized one: read past."""
         chunk = LOGIN + ENVELOPE + b"DATA\r\nsmuggled\r\n.\r\n"
         said = b"BDAT %d\r\n%sBDAT %d LAST\r\n%sNOOP\r\n" % (len(chunk), chunk, len(chunk), chunk)
-        no = {events.ContentBegins: [reply.LOCAL_ERROR]}
+        no: Verdicts = {events.ContentBegins: [reply.LOCAL_ERROR]}
         for make, before, first, second in (
             (lambda: Owner(start=State.CLEAR), b"", reply.MUST_STARTTLS, reply.MUST_STARTTLS),
             (Owner, b"", reply.AUTHENTICATION_REQUIRED, reply.AUTHENTICATION_REQUIRED),
