@@ -13,6 +13,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from digipoort_msa.delivery import maildir
 from digipoort_msa.delivery.maildir import Maildir
 from digipoort_msa.interfaces import IDelivery
 from tests.next_hop import MESSAGE, Content, envelope
@@ -89,6 +90,27 @@ class MaildirTests(SynchronousTestCase):
                 [outcome] = self.deliver(content)
                 self.assertEqual(outcome.reply.code, 250)
                 self.assertEqual(self.files(), [place])
+
+    def test_repeated_after_a_death_between_rename_and_sync(self) -> None:
+        """The file is there, its name may not be on stable storage: that is seen to before the 250."""
+        for place in ("new", "cur"):
+            self.setUp()
+            self.deliver()
+            (self.folder / "new/Q1").rename(self.folder / place / "Q1")
+            synced: list[str] = []
+            patched = self.patch(maildir, "_sync", lambda folder, synced=synced: synced.append(folder.name))
+            self.deliver()
+            patched.restore()
+            self.assertEqual(synced, [place])
+
+    def test_every_folder_that_is_made_is_durable(self) -> None:
+        self.folder = Path(self.mktemp()).absolute() / "a/b"
+        self.maildir = Maildir(self.folder, ImmediateReactor(), ImmediatePool(0, 1))
+        synced: list[Path] = []
+        self.patch(maildir, "_sync", synced.append)
+        self.deliver()
+        grandparent = self.folder.parent.parent
+        self.assertLessEqual({self.folder, self.folder.parent, grandparent, grandparent.parent}, set(synced))
 
     def test_ids_that_begin_alike(self) -> None:
         self.deliver(queue_id="Q1")

@@ -101,14 +101,19 @@ class _File:
         self.unfinished = False  # there is a draft
 
     def exists(self) -> bool:
-        """An earlier delivery has made it."""
+        """An earlier delivery has made it, and may have died before that was durable: now it is."""
+        new, cur = self.path.parent, self._folder / "cur"
         if self.path.exists():
+            _sync(new)
             return True
         try:
-            read = os.listdir(self._folder / "cur")
+            read = os.listdir(cur)
         except FileNotFoundError:
             return False
-        return any(name.partition(":")[0] == self.path.name for name in read)
+        if any(name.partition(":")[0] == self.path.name for name in read):
+            _sync(cur)
+            return True
+        return False
 
     def write(self, octets: bytes) -> None:
         if self._descriptor is None:
@@ -139,7 +144,7 @@ class _File:
 
     def _create(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        for _ in _FOLDERS:
+        for _ in range(3):
             try:
                 descriptor = os.open(self._draft, flags, 0o600)
             except FileExistsError:  # left behind when we died
@@ -152,10 +157,11 @@ class _File:
         raise FileExistsError(errno.EEXIST, "another delivery writes the same file")
 
     def _make_folders(self) -> None:
+        missing = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
         for folder in (self._folder, *(self._folder / name for name in _FOLDERS)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync(self._folder)
-        _sync(self._folder.parent)
+        for folder in (self._folder, *(folder.parent for folder in missing)):
+            _sync(folder)
 
 
 def _sync(folder: FilePath) -> None:
