@@ -3,6 +3,7 @@ import sqlite3
 import stat
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -42,6 +43,27 @@ class SchemaTests(SynchronousTestCase):
         self.addCleanup(connection.close)
         self.assertEqual(("wal",), connection.execute("PRAGMA journal_mode").fetchone())
         self.assertEqual((2,), connection.execute("PRAGMA synchronous").fetchone())  # FULL
+
+    def test_every_folder_that_is_made_is_durable(self) -> None:
+        """A power cut after the first 250 must not take the state directory itself."""
+        directory = self.directory / "a" / "b"
+        with mock.patch("digipoort_msa.spool.schema.sync_directory") as synced:
+            schema.prepare(directory)
+        self.assertEqual(
+            {directory, directory.parent, self.directory, self.directory.parent},
+            {call.args[0] for call in synced.call_args_list},
+        )
+
+    def test_no_write_ahead_logging(self) -> None:
+        schema.prepare(self.directory)
+        connection = mock.Mock()
+        connection.execute.return_value.fetchone.return_value = ("delete",)
+        with (
+            mock.patch("sqlite3.connect", return_value=connection),
+            self.assertRaisesRegex(schema.SpoolError, "write-ahead"),
+        ):
+            schema.connect(self.directory)
+        connection.close.assert_called_once_with()
 
     def test_a_later_schema_is_refused(self) -> None:
         schema.prepare(self.directory)

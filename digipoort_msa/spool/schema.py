@@ -82,13 +82,14 @@ def prepare(directory: Path) -> None:
     :raise SpoolError: it cannot be made or is not ours.
     """
     try:
+        missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         for folder in (directory, directory / BODIES):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
         database = os.open(directory / DATABASE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.fchmod(database, 0o600)
         os.close(database)
-        for folder in (directory, directory.parent):
+        for folder in dict.fromkeys((directory, directory.parent, *(folder.parent for folder in missing))):
             sync_directory(folder)
     except OSError as error:
         raise SpoolError(
@@ -140,7 +141,9 @@ def connect(directory: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(
             database, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT
         )
-        connection.execute("PRAGMA journal_mode = WAL")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":  # the deletion of a rollback journal is not durable with FULL
+            raise sqlite3.OperationalError("its file system does not bear write-ahead logging")
         connection.execute("PRAGMA synchronous = FULL")  # every commit is on stable storage
         connection.execute("PRAGMA wal_autocheckpoint = 2000")  # pages: 8 MiB
         connection.execute("BEGIN IMMEDIATE")
