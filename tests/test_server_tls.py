@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
@@ -76,11 +79,10 @@ class VersionTests(TLSTestCase):
                     self.assertEqual(found[0], name)
                     self.assertRegex(found[1], "GCM|CHACHA20")
                     self.assertEqual(found[2], None)  # no compression
-                    der = ssl.PEM_cert_to_DER_cert(files.certificate.read_text().split("-----\n-----")[0])
-                    self.assertEqual(found[3], der)
-                    self.assertIn(
-                        f"{name} {found[1]}", [event["tls"] for event in self.events("tls-started")]
-                    )
+                    own = x509.load_pem_x509_certificates(files.certificate.read_bytes())[0]
+                    self.assertEqual(found[3], own.public_bytes(Encoding.DER))
+                    logged = [event["tls"] for event in self.events("tls-started")]
+                    self.assertEqual(logged[-1], f"{name} {found[1]}")
 
     async def test_old_versions(self) -> None:
         for implicit in (True, False):
@@ -314,6 +316,11 @@ class FilesTests(SynchronousTestCase):
         rubbish.write_text("rubbish")
         self.assert_error(f"the certificate cannot be read from {rubbish}", certificate=rubbish)
         self.assert_error(f"the private key cannot be read from {rubbish}", private_key=rubbish)
+        odd = Path(self.mktemp())
+        key = X25519PrivateKey.generate()
+        odd.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        self.assert_error("is not the key of the certificate", private_key=odd)
+        self.assert_error("No such file", private_key=Path("/nonexistent"))
         self.assert_error("No such file", certificate=Path("/nonexistent"))
         self.assert_error("is not the key of the certificate", private_key=certificates().rsa.private_key)
         self.assert_error("no client-ca", client_certificates="required")

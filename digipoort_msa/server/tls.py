@@ -6,8 +6,11 @@ where that fails, the old one stays in force.
 """
 
 from pathlib import Path
+from typing import Any
 
 from attrs import define, field, frozen
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -85,12 +88,11 @@ def _make_context(files: TLSFiles) -> SSL.Context:
     # Resumption spares the second handshake of a client that calls again.
     context.set_session_id(b"digipoort-msa")
     context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
-    context.set_passwd_cb(_no_passphrase)
     _load(context.use_certificate_chain_file, files.certificate, "the certificate")
-    _load(context.use_privatekey_file, files.private_key, "the private key")
     try:
+        context.use_privatekey(_private_key(files.private_key))
         context.check_privatekey()
-    except SSL.Error as error:
+    except (SSL.Error, TypeError) as error:  # TypeError: a kind of key that no certificate for TLS has
         raise TLSFilesError(
             f"{files.private_key} is not the key of the certificate in {files.certificate}"
         ) from error
@@ -102,9 +104,17 @@ def _make_context(files: TLSFiles) -> SSL.Context:
     return context
 
 
-def _no_passphrase(*_: object) -> bytes:
-    """OpenSSL would ask at the terminal, and block."""
-    raise TLSFilesError("it is encrypted; write it without a passphrase")
+def _private_key(path: Path) -> Any:
+    """Not read by OpenSSL itself, which asks at the terminal for a passphrase, and blocks."""
+    try:
+        return load_pem_private_key(path.read_bytes(), None)
+    except TypeError:
+        reason = "it is encrypted; write it without a passphrase"
+    except (ValueError, UnsupportedAlgorithm):
+        reason = "it holds no private key in PEM"
+    except OSError as error:
+        reason = _reason(error)
+    raise TLSFilesError(f"the private key cannot be read from {path}: {reason}")
 
 
 def _load(load: object, path: Path, what: str) -> None:
@@ -112,7 +122,7 @@ def _load(load: object, path: Path, what: str) -> None:
         with path.open("rb"):
             pass  # OpenSSL does not say why a file could not be read; this does
         load(str(path))  # type: ignore[operator]
-    except (OSError, SSL.Error, TLSFilesError) as error:
+    except (OSError, SSL.Error) as error:
         raise TLSFilesError(f"{what} cannot be read from {path}: {_reason(error)}") from error
 
 
