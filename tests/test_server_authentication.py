@@ -9,6 +9,7 @@ from zope.interface import implementer
 
 from digipoort_msa.accounts.account import Status
 from digipoort_msa.interfaces import IRealms, Unavailable
+from digipoort_msa.sasl.digest_md5 import digest_secrets
 from tests.account_doubles import account, password_credential
 from tests.digest_client import respond
 from tests.msa import (
@@ -52,7 +53,7 @@ def by_login_with_a_name(client: Client, username: str, password: str) -> list[s
 
 
 def by_digest(client: Client, username: str, password: str) -> list[str]:
-    challenge, *replies = client.digest(username, password)
+    _, *replies = client.digest(username, password)
     return ["334 a challenge\r\n", *replies]
 
 
@@ -110,7 +111,7 @@ class MechanismTests(MSATestCase):
             REALM,
             status=Status.DISABLED,
             password_hash=_hashing.hash(PASSWORD),
-            digest_secrets=store.accounts[ACCOUNT].digest_secrets,
+            digest_secrets=tuple(digest_secrets("verlopen", REALM, PASSWORD)),
         )
         store.accounts["leeg"] = account("leeg", REALM)
         port = self.serve(implicit=True, store=store)

@@ -128,6 +128,7 @@ class RunTests(ServiceTestCase):
         received = "".join(message_from_bytes(octets)["Received"] for octets in delivered)
         for queue_id in ids:
             self.assertIn(f" id {queue_id}", received)
+        await self.until(lambda: len(self.events("delivered")) == 2)
         self.assertEqual({event["queue_id"] for event in self.events("delivered")}, set(ids))
 
     async def test_the_spool_is_everyone_elses_no_business(self) -> None:
