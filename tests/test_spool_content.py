@@ -1,7 +1,7 @@
 import tempfile
 from pathlib import Path
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -65,3 +65,25 @@ class ContentTests(SynchronousTestCase):
     def test_a_missing_file_is_an_error_of_the_read(self) -> None:
         self.path.unlink()
         self.failureResultOf(self.contents()[1].open().read(), FileNotFoundError)
+
+    def test_a_read_that_is_cancelled_while_a_thread_is_at_it(self) -> None:
+        """A hop that closes its connection does this.  To close the file under the thread would have it read
+        from whatever is opened next under the same number."""
+        waiting: Deferred = Deferred()
+        functions = []
+
+        def later(function: object) -> Deferred:
+            functions.append(function)
+            return waiting
+
+        reader = FileContent(self.path, 1, False, later).open()
+        segment = reader.read()
+        segment.cancel()
+        self.failureResultOf(segment, CancelledError)
+        reader.close()
+        octets = functions[0]()  # type: ignore[operator]
+        file = reader._file
+        assert file is not None
+        self.assertFalse(file.closed)
+        waiting.callback(octets)
+        self.assertTrue(file.closed)

@@ -69,8 +69,9 @@ class FileReader:
         if self._closed or self._reading:
             return fail(ValueError("a closed or busy reader cannot be read"))
         self._reading = True
-        segment: Deferred[bytes] = self._in_thread(self._segment)
-        return segment.addBoth(self._done)
+        segment: Deferred[bytes] = Deferred()  # of its own: who cancels it must not make the thread seem done
+        self._in_thread(self._segment).addBoth(self._done).chainDeferred(segment)
+        return segment
 
     def close(self) -> None:
         self._closed = True
