@@ -73,6 +73,18 @@ class StoreTests(SpoolTestCase):
         self.assertEqual([b"", b"\x00\xff", octets, octets + b"x", BIG * 3], list(map(self.octets, stored)))
         self.assertEqual(5, self.recovery.messages)
 
+    def test_a_drip_of_octets_costs_what_they_are(self) -> None:
+        """Kept one by one, two octets at a time would cost twenty times as much."""
+        incoming = self.spool.receive()
+        tracemalloc.start()
+        try:
+            for number in range(30_000):
+                incoming.write(b"%02d" % (number % 100))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        self.assertLess(peak, 4 * 60_000)
+
     def test_abort_leaves_nothing(self) -> None:
         for octets in (b"small", BIG):
             incoming = self.write(octets)

@@ -63,7 +63,7 @@ class BodyFile:
         self._incoming = self._final.with_name(queue_id + _INCOMING)
         self._descriptor: int | None = None
 
-    def write(self, octets: bytes) -> None:
+    def write(self, octets: bytes | bytearray) -> None:
         if self._descriptor is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._descriptor = os.open(self._incoming, flags, 0o600)
@@ -98,8 +98,7 @@ class IncomingBody:
         self._file = file
         self._in_thread = in_thread
         self._turn = DeferredLock()
-        self._pending: list[bytes] = []
-        self._pending_octets = 0
+        self._pending = bytearray()
         self._in_flight = 0
         self._waiting: list[Deferred[None]] = []
         self._error: Exception | None = None
@@ -111,10 +110,9 @@ class IncomingBody:
         """
         if self._error is not None:
             return None
-        self._pending.append(octets)
-        self._pending_octets += len(octets)
+        self._pending += octets
         self._in_flight += len(octets)
-        if self._pending_octets >= _CHUNK and not self._turn.locked:
+        if len(self._pending) >= _CHUNK and not self._turn.locked:
             self._turn.run(self._flush)
         if self._in_flight <= IN_FLIGHT:
             return None
@@ -129,7 +127,7 @@ class IncomingBody:
     def discard(self) -> "Deferred[None]":
         """Forget it; fires when nothing is left."""
         self._pending.clear()
-        self._pending_octets = self._in_flight = 0
+        self._in_flight = 0
         self._make_room()
         return self._turn.run(self._in_thread, self._file.discard)
 
@@ -140,16 +138,14 @@ class IncomingBody:
         return Deferred.fromCoroutine(self._write_and_keep())
 
     async def _write_pending(self, least: int = _CHUNK) -> None:
-        while self._pending_octets >= least and self._pending:
-            octets = b"".join(self._pending)
-            self._pending.clear()
-            self._pending_octets = 0
+        while self._pending and len(self._pending) >= least:
+            octets, self._pending = self._pending, bytearray()
             try:
                 await self._in_thread(self._file.write, octets)
             except Exception as error:  # noqa: BLE001 -- keep() raises it
                 self._error = error
                 self._pending.clear()
-                self._pending_octets = self._in_flight = 0
+                self._in_flight = 0
             else:
                 self._in_flight = max(0, self._in_flight - len(octets))
             self._make_room()

@@ -216,7 +216,7 @@ class Incoming:
         self.size = 0
         self.eight_bit = False
         self._spool = spool
-        self._octets: list[bytes] = []  # as long as the content is small
+        self._octets = bytearray()  # as long as the content is small
         self._body: IncomingBody | None = None  # from then on
         self._spent = False
 
@@ -227,12 +227,12 @@ class Incoming:
         self.eight_bit = self.eight_bit or not octets.isascii()
         if self._body is not None:
             return self._body.write(octets)
-        self._octets.append(octets)
+        self._octets += octets
         if self.size <= self._spool.small:
             return None
         file = BodyFile(self._spool._bodies, self.queue_id)
         self._body = IncomingBody(file, self._spool._in_thread)
-        begun, self._octets = b"".join(self._octets), []
+        begun, self._octets = bytes(self._octets), bytearray()
         return self._body.write(begun)
 
     def commit(self, envelope: Envelope) -> "Deferred[str]":
@@ -241,7 +241,7 @@ class Incoming:
         if envelope.queue_id != self.queue_id:
             raise ValueError(f"the envelope of {envelope.queue_id} was given to {self.queue_id}")
         self._spent = True
-        octets = b"".join(self._octets) if self._body is None else None
+        octets = bytes(self._octets) if self._body is None else None
         stored = Stored(envelope, self.size, self.eight_bit, octets, since=envelope.received_at)
         if self._body is None:
             return self._spool._keep(stored).addCallback(lambda _: self._spool._location)
@@ -259,7 +259,7 @@ class Incoming:
     def abort(self) -> None:
         if not self._spent:
             self._spent = True
-            self._octets = []
+            self._octets.clear()
             if self._body is not None:
                 self._body.discard().addErrback(_left_behind, self.queue_id)
 
