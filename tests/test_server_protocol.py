@@ -665,7 +665,7 @@ class LoadTests(MSATestCase):
         busy = self.run_client(flood)
         longest = await self.run_client(script)
         self.assertGreater(await busy, 0)
-        self.assertLess(longest, 1.0)  # milliseconds, where the machine has nothing else to do
+        self.assertLess(longest, 2.0)  # milliseconds, where the machine has nothing else to do
 
     async def test_a_thousand_half_open_connections(self) -> None:
         """Each costs a bounded amount, and all are dropped when their time is up."""
