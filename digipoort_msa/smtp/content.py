@@ -1,20 +1,23 @@
 """Content as it arrives: one small receiver per framing, and the check that both share.
 
-Work is done by the segment, never by the line: ``find`` for the end mark, one ``replace`` for the
-stuffed dots, ``count`` for line ends.  End of data is CRLF ``.`` CRLF and nothing else (RFC 5321 4.1.1.4,
-M5), whatever looks like it: a lone CR or LF anywhere refuses the whole message, and is never read as a
-line end (SMTP smuggling, CVE-2023-51764).
+Work is done by the segment, never by the line: one search for a dot that begins a line and, only where there
+is one, ``find`` for the end mark and ``replace`` for the stuffed dots.  End of data is CRLF ``.`` CRLF and
+nothing else (RFC 5321 4.1.1.4, M5), whatever looks like it: a lone CR or LF anywhere refuses the whole
+message, and is never read as a line end (SMTP smuggling, CVE-2023-51764).
 """
 
+import re
 import sys
 from typing import ClassVar
 
 from attrs import define, field
 
 from digipoort_msa.smtp import reply
+from digipoort_msa.smtp.line_ends import LineEnds
 from digipoort_msa.smtp.reply import Reply
 
 _END = b"\r\n.\r\n"
+_LEADING_DOT = re.compile(rb"\r\n\.")  # for one search, twice as fast as find
 
 
 @define
@@ -30,14 +33,15 @@ class DataReceiver:
     def receive(self, octets: bytes) -> tuple[bytes, bytes | None]:
         """Return the content in ``octets`` and what follows the end of data, ``None`` while it lasts."""
         pending = self._held + octets
-        end = pending.find(_END)
+        dot = _LEADING_DOT.search(pending)
+        end = pending.find(_END, dot.start()) if dot else -1
         if end >= 0:
             stuffed, rest = pending[: end + 2], pending[end + 5 :]
         else:
             held = _possible_end(pending)
             stuffed, rest = pending[: len(pending) - held], None
             self._held = pending[len(pending) - held :]
-        content = stuffed.replace(b"\r\n.", b"\r\n")
+        content = stuffed.replace(b"\r\n.", b"\r\n") if dot else stuffed
         if self._at_start and content:
             self._at_start = False
             content = content[2:]
@@ -73,7 +77,7 @@ class ContentCheck:
     limit: int  # octets
     size: int = field(default=0, init=False)  # octets
     bare_line_end: bool = field(default=False, init=False)
-    _after_cr: bool = field(default=False, init=False)
+    _line_ends: LineEnds = field(factory=LineEnds, init=False)
     _last: bytes = field(default=b"\r\n", init=False)  # an empty content counts as terminated
 
     def take(self, octets: bytes) -> None:
@@ -82,16 +86,7 @@ class ContentCheck:
         self.size += len(octets)
         if self.bare_line_end:
             return
-        # Every CR and every LF must belong to a CRLF pair; a pair may be split between segments.
-        pairs = octets.count(b"\r\n")
-        crs = pairs + octets.endswith(b"\r")
-        lfs = pairs + self._after_cr
-        self.bare_line_end = (
-            octets.count(b"\r") != crs
-            or octets.count(b"\n") != lfs
-            or (self._after_cr and not octets.startswith(b"\n"))
-        )
-        self._after_cr = octets.endswith(b"\r")
+        self.bare_line_end = not self._line_ends.canonical(octets)
         self._last = (self._last + octets[-2:])[-2:]
 
     @property

@@ -10,10 +10,11 @@ Content comes by the segment, cut anywhere.  All that is kept between segments i
 
 import re
 
+from digipoort_msa.smtp.line_ends import LineEnds
+
 _LINE_END = b"\r\n"
-_CR, _LF, _DOT = b"\r", b"\n", b"."
-_ALL_BUT_MARKS = bytes(octet for octet in range(256) if octet not in b"\r\n.")
-_BARE_CR = re.compile(rb"\r[^\n]")
+_CR, _DOT = b"\r", b"."
+_LEADING_DOT = re.compile(rb"\r\n\.")  # for one search, twice as fast as find
 
 
 class NotCanonical(ValueError):
@@ -25,6 +26,7 @@ class DotStuffing:
 
     def __init__(self) -> None:
         self._tail = _LINE_END  # the last two octets so far; the first octet begins a line
+        self._line_ends = LineEnds()
 
     def stuff(self, segment: bytes) -> bytes:
         """The segment as it goes onto the wire.
@@ -33,10 +35,9 @@ class DotStuffing:
         """
         if not segment:
             return b""
-        # Much cheaper than a search for each pair: what is left of a segment when all else is taken out.
-        marks = segment.translate(None, _ALL_BUT_MARKS)
-        self._check(segment, marks.replace(_DOT, b""))
-        stuffed = segment.replace(b"\r\n.", b"\r\n..") if b"\n." in marks else segment
+        if not self._line_ends.canonical(segment):
+            raise NotCanonical("a CR or LF on its own")
+        stuffed = segment.replace(b"\r\n.", b"\r\n..") if _LEADING_DOT.search(segment) else segment
         if self._tail == _LINE_END and segment.startswith(_DOT):
             stuffed = _DOT + stuffed
         elif self._tail.endswith(_CR) and segment.startswith(b"\n."):
@@ -52,15 +53,3 @@ class DotStuffing:
         if self._tail != _LINE_END:
             raise NotCanonical("the last line does not end in CR LF")
         return b".\r\n"
-
-    def _check(self, segment: bytes, line_ends: bytes) -> None:
-        if self._tail.endswith(_CR):
-            if not segment.startswith(_LF):
-                raise NotCanonical("a CR without LF")
-            line_ends = _CR + line_ends
-        if segment.endswith(_CR):
-            line_ends = line_ends[:-1]
-        # CR and LF take turns, and no CR is followed by anything but LF: so they come in pairs.  The turns
-        # alone would pass CR X LF.
-        if line_ends != _LINE_END * (len(line_ends) // 2) or _BARE_CR.search(segment):
-            raise NotCanonical("a CR or LF on its own")
