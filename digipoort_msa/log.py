@@ -102,6 +102,11 @@ SPOOL_OPEN = Event(
     "the spool in {directory} is open: {messages} messages, {half_received} half-received removed",
 )
 BODY_MISSING = Event("body-missing", "{queue_id} is kept, but its body file is missing", LogLevel.critical)
+ROW_UNREADABLE = Event(
+    "row-unreadable",
+    "{queue_id} is kept, but its row in the spool makes no sense: not tried",
+    LogLevel.critical,
+)
 CERTIFICATE_LOADED = Event("certificate-loaded", "new connections get the certificate in {file}")
 CERTIFICATE_KEPT = Event("certificate-kept", "the old certificate stays in force: {reason}", LogLevel.error)
 

@@ -1,6 +1,9 @@
+import sqlite3
 from typing import Any
+from unittest import mock
 
 from digipoort_msa.smtp.envelope import Path as MailPath
+from digipoort_msa.spool import inspection
 from digipoort_msa.spool.inspection import Inspection
 from digipoort_msa.spool.operations import Attempt, DueQuery, Result
 from digipoort_msa.spool.schema import SpoolError, State
@@ -54,6 +57,28 @@ class InspectionTests(SpoolTestCase):
         self.assertEqual(kept, self.inspection.retry())
         (failed,) = self.inspection.show(kept[1]).recipients  # type: ignore[union-attr]
         self.assertEqual((State.QUEUED, FAILED, 1), (failed.state, failed.reply, failed.attempts))
+
+    def test_retry_all_lets_the_msa_have_its_turn(self) -> None:
+        """One transaction over a great backlog would keep every commit waiting, then fail it."""
+        kept = [self.kept() for _ in range(5)]
+        with (
+            mock.patch.object(inspection, "_AT_ONCE", 2),
+            mock.patch("time.sleep", side_effect=lambda _: self.kept()) as pause,
+        ):
+            self.assertEqual(kept, self.inspection.retry())
+        self.assertEqual(2, pause.call_count)
+
+    def test_a_database_that_cannot_be_changed(self) -> None:
+        queue_id = self.kept()
+        self.inspection._connection.execute("PRAGMA busy_timeout = 1")
+        other = sqlite3.connect(self.directory / "spool.sqlite3", isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        for change in (self.inspection.retry, self.inspection.remove):
+            with self.assertRaisesRegex(SpoolError, "cannot be changed now: database is locked"):
+                change([queue_id])
+        other.execute("COMMIT")
+        self.assertEqual([queue_id], self.inspection.retry([queue_id]))
 
     def test_a_stopped_spool(self) -> None:
         small, big = self.kept(), self.kept(bytes(100_000))

@@ -21,6 +21,9 @@ REPLIES = {State.DELIVERED: DELIVERED, State.DEFERRED: DEFERRED, State.FAILED: F
 ID = "0000000000000001"
 
 
+_REPLY_TEXTS = st.text(st.characters(exclude_categories=["Cc"]))
+
+
 class OperationTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.connection = self.opened()
@@ -134,7 +137,7 @@ class OperationTests(SynchronousTestCase):
         self.insert("one@b.nl")
         self.record({"one@b.nl": State.FAILED})
         self.assertEqual([], operations.retry(self.connection, ["0000000000000009"], now=500.0))
-        self.assertEqual([ID], operations.retry(self.connection, None, now=500.0))
+        self.assertEqual([ID], operations.retry(self.connection, [ID], now=500.0))
         self.assertEqual([500.0], [message.since for message in self.due()])
 
     @proves("D2", "D3")
@@ -163,7 +166,7 @@ class OperationTests(SynchronousTestCase):
                 self.assertEqual(opened, {str(path) for path in due[0].envelope.recipients})
                 self.assertEqual(State.FAILED not in model.values(), due[0].sole)
             if step == "retry" and model and not removing:
-                operations.retry(self.connection, None, now=1.0)
+                operations.retry(self.connection, [ID], now=1.0)
                 model = {p: State.QUEUED if s is State.FAILED else s for p, s in model.items()}
             elif step == "remove":
                 self.connection.execute("UPDATE message SET removing = 1, next_attempt = NULL")
@@ -191,7 +194,7 @@ class OperationTests(SynchronousTestCase):
             st.none() | st.text(st.characters(exclude_categories=["Cs"])),
         ),
         st.builds(
-            Reply, st.integers(200, 599), st.none() | st.just("4.2.1"), st.tuples(st.text(), st.text())
+            Reply, st.integers(200, 599), st.none() | st.just("4.2.1"), st.tuples(_REPLY_TEXTS, _REPLY_TEXTS)
         ),
     )
     def test_what_is_encoded_comes_back(self, parameters: MailParameters, reply: Reply) -> None:

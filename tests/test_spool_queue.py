@@ -71,6 +71,18 @@ class DeliveryTests(QueueTestCase):
         self.assertEqual({}, self.states())
 
     @proves("D2")
+    def test_a_row_that_makes_no_sense_stops_no_other(self) -> None:
+        """A release that allows less in an address than the one before it finds such rows."""
+        broken, sound = self.kept(), self.kept()
+        self.rows("UPDATE message SET reverse_path = 'a' || char(13) || '@b' WHERE queue_id = ?", broken)
+        self.queue(active=1)
+        self.settle()
+        self.until(lambda: not self.working.active)
+        self.assertEqual([sound], self.delivery.queue_ids)
+        self.assertEqual([broken], [event["queue_id"] for event in self.logged(log.ROW_UNREADABLE)])
+        self.assertEqual([(broken,)], self.rows("SELECT queue_id FROM message"))
+
+    @proves("D2")
     def test_what_a_crash_left_is_delivered_after_the_start(self) -> None:
         self.delivery.held = True
         queue_id = self.kept()

@@ -5,7 +5,7 @@ message of this id, or no spool.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import update_wrapper
 from typing import Any
@@ -25,13 +25,10 @@ def queue() -> None:
 @contextmanager
 def _opened(console: Console) -> Iterator[Inspection]:
     try:
-        inspection = Inspection(console.settings.server.state_directory / "spool")
+        with closing(Inspection(console.settings.server.state_directory / "spool")) as inspection:
+            yield inspection
     except SpoolError as error:
         raise click.ClickException(str(error)) from error
-    try:
-        yield inspection
-    finally:
-        inspection.close()
 
 
 def _with_spool(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,14 +1,17 @@
 """The operator's view of a spool, from another process, while the MSA runs or when it does not.
 
-Every method is one short transaction and blocks.  The running queue sees what was changed here within a
-second (``PRAGMA data_version``).  Removing only asks: the process that works the queue drops the message
-when it is not being delivered; where no such process holds the spool's lock, it is dropped here.
+Every method works in short transactions, between which the MSA has its turn, and blocks.  The running queue
+sees what was changed here within a second (``PRAGMA data_version``).  Removing only asks: the process that
+works the queue drops the message when it is not being delivered; where no such process holds the spool's
+lock, it is dropped here.
 """
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import frozen
@@ -19,6 +22,9 @@ from digipoort_msa.smtp.reply import Reply
 from digipoort_msa.spool import operations, schema
 from digipoort_msa.spool.bodies import Bodies
 from digipoort_msa.spool.schema import SpoolError, State
+
+_AT_ONCE = 1000  # messages that are changed in one transaction
+_PAUSE = 0.02  # seconds between two of them: whoever waits for the database looks a few times a second
 
 
 @frozen
@@ -69,7 +75,7 @@ class Inspection:
     """A spool seen from outside.
 
     :param directory: the spool's folder.
-    :raise SpoolError: there is no spool in it, or it cannot be read.
+    :raise SpoolError: there is no spool in it, or it cannot be read; from a method, it cannot be changed now.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -128,30 +134,31 @@ class Inspection:
         :return: the ids of those that will be tried.  One that is not here, has nothing left to try, or
             has lost its body file is not among them.
         """
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            now = time.time()
-            operations.unmark_found(self._connection, self._bodies.exists, now)
-            tried = operations.retry(self._connection, queue_ids, now)
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
-        return tried
+        now = time.time()
+        with self._transaction() as connection:
+            operations.unmark_found(connection, self._bodies.exists, now)
+            if queue_ids is None:
+                queue_ids = [queue_id for (queue_id,) in connection.execute("SELECT queue_id FROM message")]
+        tried = []
+        for start in range(0, len(queue_ids), _AT_ONCE):
+            if start:
+                time.sleep(_PAUSE)
+            with self._transaction() as connection:
+                tried += operations.retry(connection, queue_ids[start : start + _AT_ONCE], now)
+        return sorted(tried)
 
     def remove(self, queue_ids: Sequence[str]) -> list[str]:
         """Remove messages for good; nobody is told.  One that is being delivered goes after this attempt.
 
         :return: the ids that were here.
         """
-        self._connection.execute("BEGIN IMMEDIATE")
-        rows = self._connection.execute(
-            "UPDATE message SET removing = 1, next_attempt = NULL"
-            " WHERE removing = 0 AND queue_id IN (SELECT value FROM json_each(?)) RETURNING queue_id",
-            (json.dumps(list(queue_ids)),),
-        )
-        removed = sorted(queue_id for (queue_id,) in rows.fetchall())
-        self._connection.execute("COMMIT")
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "UPDATE message SET removing = 1, next_attempt = NULL"
+                " WHERE removing = 0 AND queue_id IN (SELECT value FROM json_each(?)) RETURNING queue_id",
+                (json.dumps(list(queue_ids)),),
+            )
+            removed = sorted(queue_id for (queue_id,) in rows.fetchall())
         self._purge_unless_running()
         return removed
 
@@ -160,13 +167,21 @@ class Inspection:
         if lock is None:
             return
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            (gone,) = operations.purge(self._connection, [frozenset()])
-            self._connection.execute("COMMIT")
+            with self._transaction() as connection:
+                (gone,) = operations.purge(connection, [frozenset()])
             for queue_id in gone:
                 self._bodies.remove(queue_id)
         finally:
             os.close(lock)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._connection as connection:  # commits, or rolls back
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+        except sqlite3.Error as error:
+            raise SpoolError(f"the spool in {self._directory} cannot be changed now: {error}") from error
 
 
 def _summary(

@@ -68,6 +68,7 @@ class DueQuery:
 class DueMessages:
     messages: tuple[Stored, ...]
     next_due: float | None  # when the next message that is not due yet will be
+    unreadable: tuple[str, ...] = ()  # queue ids of due messages whose rows make no sense
 
 
 def insert(connection: sqlite3.Connection, messages: Sequence[Stored]) -> list[None]:
@@ -174,12 +175,10 @@ def record(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> list[
 
 def due(connection: sqlite3.Connection, queries: Sequence[DueQuery]) -> list[DueMessages]:
     """The messages that have been due longest, with the octets of the small ones."""
-    return [
-        DueMessages(tuple(_due(connection, query)), _next_due(connection, query.now)) for query in queries
-    ]
+    return [_due(connection, query) for query in queries]
 
 
-def _due(connection: sqlite3.Connection, query: DueQuery) -> list[Stored]:
+def _due(connection: sqlite3.Connection, query: DueQuery) -> DueMessages:
     rows = connection.execute(
         "SELECT queue_id, realm, account, session_id, reverse_path, parameters, received_at, since, size,"
         " eight_bit, content,"
@@ -192,7 +191,13 @@ def _due(connection: sqlite3.Connection, query: DueQuery) -> list[Stored]:
         " ORDER BY next_attempt LIMIT ?",
         (query.now, _json(sorted(query.held)), query.limit),
     )
-    return [_stored(*row) for row in rows]
+    messages, unreadable = [], []
+    for row in rows:
+        try:
+            messages.append(_stored(*row))
+        except (TypeError, ValueError):  # one such row must not stop all that come after it
+            unreadable.append(row[0])
+    return DueMessages(tuple(messages), _next_due(connection, query.now), tuple(unreadable))
 
 
 def _stored(
@@ -278,15 +283,16 @@ def unmark_found(connection: sqlite3.Connection, exists: Callable[[str], bool], 
     )
 
 
-def retry(connection: sqlite3.Connection, queue_ids: Sequence[str] | None, now: float) -> list[str]:
+def retry(connection: sqlite3.Connection, queue_ids: Sequence[str], now: float) -> list[str]:
     """Make messages due now, their failed recipients too.
 
-    :param queue_ids: which; ``None`` is all of them.
     :return: the queue ids of those that are due now, in order.
     """
-    which = "1 = 1" if queue_ids is None else "queue_id IN (SELECT value FROM json_each(:wanted))"
-    which += " AND queue_id IN (SELECT queue_id FROM message WHERE removing = 0 AND missing = 0)"
     values = {"wanted": _json(queue_ids), "now": now}
+    which = (
+        "queue_id IN (SELECT queue_id FROM message WHERE removing = 0 AND missing = 0"
+        " AND queue_id IN (SELECT value FROM json_each(:wanted)))"
+    )
     connection.execute(
         f"UPDATE recipient SET state = '{State.QUEUED}' WHERE state = '{State.FAILED}' AND {which}", values
     )

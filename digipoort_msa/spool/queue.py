@@ -70,6 +70,7 @@ class Queue:
         self._fresh: deque[Stored] = deque()  # just kept
         self._fresh_octets = 0
         self._paged: deque[Stored] = deque()  # read back
+        self._unreadable: set[str] = set()  # queue ids; kept, and not tried
         self._backlog = False  # there may be due messages that are neither waiting nor active
         self._turn = False
         self._paging = False
@@ -154,7 +155,7 @@ class Queue:
 
     def _held(self) -> frozenset[str]:
         waiting = (stored.envelope.queue_id for room in (self._fresh, self._paged) for stored in room)
-        return frozenset(self._active).union(waiting)
+        return frozenset(self._active).union(waiting, self._unreadable)
 
     def _read_page(self) -> None:
         self._paging = True
@@ -169,7 +170,10 @@ class Queue:
         self._paging = False
         held = self._held()
         self._paged.extend(stored for stored in page.messages if stored.envelope.queue_id not in held)
-        self._backlog = self._backlog or len(page.messages) == query.limit
+        self._backlog = self._backlog or len(page.messages) + len(page.unreadable) == query.limit
+        for queue_id in page.unreadable:
+            log.emit(log.ROW_UNREADABLE, queue_id=queue_id)
+        self._unreadable.update(page.unreadable)
         self._next_due = page.next_due
         if not self._running:
             self._paged.clear()
