@@ -78,7 +78,8 @@ class Documents(SynchronousTestCase):
             'delivery.maildir.directory: missing; delivery.to = "maildir" needs a folder',
         ):
             self.assertIn(line, lines)
-        self.assertEqual(len(lines), 9)
+        self.assertRegex("\n".join(lines), r'listener\[1\].endpoint = "tcp:abc": should be a Twisted')
+        self.assertEqual(len(lines), 10)
 
     def test_a_wrong_key_is_not_echoed(self) -> None:
         """A hop that is wrong is told once, and not as a missing hop as well."""
@@ -133,6 +134,44 @@ class Documents(SynchronousTestCase):
         bad = problems(document(realm=[{"name": "a", "url": "nodb://user:sec:r/et@host/x"}]))
         self.assertNotIn("et@", "".join(bad))
         self.assertNotIn("sec", "".join(bad))
+
+    def test_no_password_is_shown_wherever_it_stands(self) -> None:
+        """In a URL of any form, in its parameters, under a key that is misspelt or misused."""
+        realm = {"name": "a"}
+        for tables in (
+            *(
+                {"realm": [{**realm, "url": url}]}
+                for url in (
+                    "postgresql://user@realm:hidden@host/x",
+                    "postgresql://us/er:hidden@host/x",
+                    "postgresql://user:x\nhidden@host/x",
+                    "postgresql:///x?user=u&password=hidden",
+                    "mysql://u:hidden@host/x?ssl_key_password=hidden&passwd=hidden",
+                    "mysql+pyodbc:///?odbc_connect=PWD%3Dhidden",
+                    "postgresql//user:hidden@host/x",
+                    "postgresql:user:hidden@host/x",
+                    ["postgresql://user:hidden@host/x"],
+                )
+            ),
+            {"realm": [{**realm, "urls": "postgresql://user:hidden@host/x"}]},
+            {"delivery": {"password": "hidden", "relay": {"next-hops": ["a:25"]}}},
+            {"delivery": {"relay": {"next-hops": ["a:25"], "password": "hidden"}}},
+            {"delivery": {"relay": {"next-hops": ["a:25"], "username": "u", "password-file": "hidden"}}},
+        ):
+            tables = document(**tables)
+            shown = "\n".join(problems(tables)) or as_toml(settings_from(tables, files=False))
+            self.assertIn("***", shown)
+            self.assertNotIn("hidden", shown)
+
+    def test_a_url_without_password_is_shown_whole(self) -> None:
+        for url in ("postgresql://user@host:5432/x?a=b", "sqlite:////var/lib/x.sqlite", "postgresql:///x"):
+            found = settings_from(document(realm=[{"name": "a", "url": url}]), files=False)
+            self.assertIn(f'"{url}"', as_toml(found))
+
+    def test_nothing_commands_the_terminal(self) -> None:
+        listener = {"endpoint": "\x1b[2J\x07", "tls": "implicit"}
+        (line,) = problems(document(listener=[listener]))
+        self.assertTrue(line.isprintable(), line)
 
 
 names = st.sampled_from(
@@ -233,6 +272,17 @@ class Files(SynchronousTestCase):
     def test_not_utf_8(self) -> None:
         self.path.write_bytes(b'[server]\nhostname = "\xe9"\n')
         self.assertEqual(self.refused(), f"{self.path}: line 2, column 13: not UTF-8 text")
+
+    def test_a_byte_order_mark(self) -> None:
+        tables, _ = with_files(self.folder)
+        found = settings_from(tables)
+        self.path.write_text(as_toml(found), encoding="utf-8-sig")
+        self.assertEqual(load(self.path), found)
+
+    def test_larger_than_any_configuration(self) -> None:
+        """Such as a device: it is not read to its end."""
+        self.path.symlink_to("/dev/zero")
+        self.assertRegex(self.refused(), "larger than 1048576 octets")
 
     def test_nested_beyond_reason(self) -> None:
         self.path.write_text("a = " + "[" * 100_000)

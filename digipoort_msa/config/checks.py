@@ -69,7 +69,7 @@ def _endpoint_fault(endpoint: str) -> str | None:
     try:
         serverFromString(None, endpoint)
     except Exception as error:  # noqa: BLE001 (each endpoint type has a parser, and errors, of its own)
-        detail = re.sub(r"_parse\w+\(\) ", "", str(error))
+        detail = re.sub(r"_parse\w+\(\) ", "", str(error)).encode("unicode_escape").decode("ascii")
         return f'should be a Twisted server endpoint such as "tcp:587" or "tcp6:587" ({detail})'
     return None
 

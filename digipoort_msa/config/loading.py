@@ -1,5 +1,6 @@
 """From a file to :class:`~digipoort_msa.config.settings.Settings`, or to every reason why not."""
 
+import codecs
 import re
 import tomllib
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ from digipoort_msa.config.files import in_files
 from digipoort_msa.config.problems import ConfigError, Problem, from_validation, key_path, without_password
 from digipoort_msa.config.settings import Settings
 from digipoort_msa.config.text import toml_document
+
+_LARGEST = 2**20  # octets of a file
+_MEASURED_TOGETHER = ("delivery", "passwords", "queue")
 
 
 def load(path: Path, *, files: bool = True) -> Settings:
@@ -67,12 +71,11 @@ def _examined(settings: Settings, files: bool) -> list[Problem]:
 def _all_problems(document: Mapping[str, object], error: ValidationError, files: bool) -> list[Problem]:
     """The keys that are wrong, and what the rules across keys say about the rest.
 
-    For those rules every wrong key is left out, and a stand-in is put where a key has to be.  A wrong key
-    silences the rules of its own table, which would only echo it; an unknown key does not.
+    For those rules every wrong key is left out, and a stand-in is put where a key has to be.  A problem that
+    would only echo a wrong key is not told.
     """
     problems = from_validation(error, Settings)
-    wrong = [detail for detail in error.errors() if detail["type"] != "extra_forbidden"]
-    silent = {_table_of(key_path(detail["loc"])) for detail in wrong}
+    wrong = [key_path(detail["loc"]) for detail in error.errors() if detail["type"] != "extra_forbidden"]
     mended = deepcopy(dict(document))
     for detail in error.errors():
         if detail["type"] != "missing":
@@ -83,13 +86,21 @@ def _all_problems(document: Mapping[str, object], error: ValidationError, files:
     except ValidationError:
         return problems
     return problems + [
-        problem for problem in examined if not problem.warning and _table_of(problem.key) not in silent
+        problem
+        for problem in examined
+        if not problem.warning and not any(_echoes(problem.key, key) for key in wrong)
     ]
 
 
-def _table_of(key: str) -> str:
-    """The table of the file that a key path lies in, such as ``listener[1]``."""
-    return re.match(r"[^.\[]*(\[\d+\])?", key)[0]  # type: ignore[index]  # (it always matches)
+def _echoes(key: str, wrong: str) -> bool:
+    """Does a problem of ``key`` only say again that ``wrong`` is?
+
+    That is so for the same key, for one inside the other, and in tables whose keys are measured together.
+    """
+    parts, wrong_parts = (re.split(r"[.\[]", path) for path in (key, wrong))
+    if parts[0] == wrong_parts[0] and parts[0] in _MEASURED_TOGETHER:
+        return True
+    return all(one == other for one, other in zip(parts, wrong_parts, strict=False))
 
 
 def _leave_out(document: dict[str, Any], location: tuple[int | str, ...]) -> None:
@@ -119,9 +130,13 @@ def _stand_in(document: dict[str, Any]) -> None:
 
 def _document(path: Path) -> dict[str, object]:
     try:
-        octets = path.read_bytes()
+        with path.open("rb") as file:
+            octets = file.read(_LARGEST + 1)
     except OSError as error:
         raise ConfigError([Problem("", f"cannot be read: {error.strerror}")]) from None
+    if len(octets) > _LARGEST:
+        raise ConfigError([Problem("", f"not a configuration: larger than {_LARGEST} octets")])
+    octets = octets.removeprefix(codecs.BOM_UTF8)  # which some editors write
     try:
         return tomllib.loads(octets.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -46,7 +46,7 @@ class Problem:
     warning: bool = False
 
     def __str__(self) -> str:
-        given = "" if self.value is MISSING else f" = {_shown(self.value)}"
+        given = "" if self.value is MISSING else f" = {_shown(self.key, self.value)}"
         return f"{self.key}{given}: {self.right}" if self.key else self.right
 
 
@@ -74,8 +74,13 @@ def from_validation(error: ValidationError, model: type[BaseModel]) -> list[Prob
 
 
 def without_password(url: str) -> str:
-    """A database URL as it may be shown."""
-    return re.sub(r"(://[^:/@]*:).*(?=@)", r"\1***", url)
+    """A database URL, or what was meant as one, as it may be shown.
+
+    The password is all from the colon behind the user's name to the last ``@``: it may hold anything, and
+    so may the name but for a colon.  Parameters can be passwords too.
+    """
+    masked = re.sub(r"(?s)^([^:/]*[:/]+[^:]*:).*(?=@)", r"\1***", url)
+    return re.sub(r"(?is)([?&][^=&]*(?:pass(?!file)|pwd|secret|odbc_connect)[^=&]*=)[^&]*", r"\1***", masked)
 
 
 def _problem(detail: Any, model: type[BaseModel]) -> Problem:
@@ -133,12 +138,14 @@ def _place(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[typ
     return model, description
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, Path):
-        value = str(value)
-    elif isinstance(value, str) and "://" in value:
-        value = without_password(value)
+def _shown(key: str, value: object) -> str:
+    """A value in one line, and nothing of a password: one may stand under a key that is not for it."""
+    name = key.rpartition(".")[2].lower()
     if isinstance(value, Mapping):
         return "a table"
-    text = toml_value(value)
+    if isinstance(value, str) and re.search("password|passwd|secret", name):
+        return '"***"'
+    text = toml_value(str(value) if isinstance(value, Path) else value)
+    if "://" in text or name.startswith("url"):
+        text = without_password(text)
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."

@@ -31,7 +31,7 @@ class Table(BaseModel):
 
 Octets = Annotated[int, Strict(), Field(ge=1, le=2**40)]
 Count = Annotated[int, Strict(), Field(ge=1, le=10**6)]
-Seconds = Annotated[float, Strict(), Field(gt=0, le=10**9)]
+Seconds = Annotated[float, Strict(), Field(ge=0.001, le=10**9)]
 Wait = Annotated[float, Strict(), Field(ge=0, le=60)]
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, StringConstraints(min_length=1)]
