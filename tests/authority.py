@@ -25,15 +25,17 @@ class Authority:
 
         :param options: further ones of ``CertificateOptions``.
         """
+        private = PrivateCertificate.loadPEM(b"".join(self.files(*names, expired=expired)))
+        return CertificateOptions(private.privateKey.original, private.original, **options)
+
+    def files(self, *names: str, expired: bool = False) -> tuple[bytes, bytes]:
+        """A server's certificate and its key, in PEM form."""
         key = ec.generate_private_key(ec.SECP256R1())
         start = datetime.now(UTC) - (10 * _DAY if expired else timedelta())
         alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
         certificate = self._sign(x509.Name([]), key, alternatives, start)
-        pem = certificate.public_bytes(Encoding.PEM) + key.private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
-        private = PrivateCertificate.loadPEM(pem)
-        return CertificateOptions(private.privateKey.original, private.original, **options)
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return certificate.public_bytes(Encoding.PEM), private
 
     def _sign(
         self,
