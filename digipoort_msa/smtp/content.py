@@ -50,6 +50,8 @@ class DataReceiver:
 
 def _possible_end(pending: bytes) -> int:
     """How many of the last octets may be the start of the end mark, and have to wait for more."""
+    if b"\r" not in pending[1 - len(_END) :]:
+        return 0  # nearly always
     for length in range(len(_END) - 1, 0, -1):
         if pending.endswith(_END[:length]):
             return length

@@ -14,7 +14,14 @@ from digipoort_msa.smtp import reply
 from digipoort_msa.smtp.reply import Reply
 
 
-class State(Enum):
+class _Member(Enum):
+    """Members are what the table is looked up by, many times a command: Enum's own hash is a function of
+    Python's, this one is C's."""
+
+    __hash__ = object.__hash__
+
+
+class State(_Member):
     CLEAR = "before TLS"
     HANDSHAKE = "the TLS handshake runs; all input is TLS's own"
     SECURE = "under TLS, not authenticated"
@@ -28,7 +35,7 @@ class State(Enum):
     CLOSED = "no more input is read"
 
 
-class Verb(Enum):
+class Verb(_Member):
     EHLO = "EHLO"
     HELO = "HELO"
     STARTTLS = "STARTTLS"
@@ -49,7 +56,7 @@ class Verb(Enum):
     END_OF_CHUNK = "end of chunk"
 
 
-class Outcome(Enum):
+class Outcome(_Member):
     YES = "positive"
     MORE = "intermediate"  # a 334 challenge, or the end of a chunk that is not the last
     NO = "negative"

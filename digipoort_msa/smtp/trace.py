@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from digipoort_msa.smtp.envelope import Envelope, Trace
 from digipoort_msa.smtp.grammar import is_hostname
@@ -28,7 +29,12 @@ def received(trace: Trace, envelope: Envelope) -> bytes:
 
 def rfc5322_date(seconds: float) -> str:
     """A date-time of RFC 5322 3.3 in UTC; ``seconds`` since the epoch."""
-    return format_datetime(datetime.fromtimestamp(int(seconds), UTC))
+    return _date(int(seconds))
+
+
+@lru_cache(maxsize=16)  # messages come many a second
+def _date(seconds: int) -> str:
+    return format_datetime(datetime.fromtimestamp(seconds, UTC))
 
 
 def _address_literal(address: str) -> str:
