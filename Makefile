@@ -4,12 +4,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test lint types docs clean
+.PHONY: help run test lint types docs bench clean
 
 help:
 	@echo 'make run    start the sandbox: a complete MSA on this machine, to try a client against'
 	@echo 'make test   the whole suite, under trial and under pytest'
 	@echo 'make lint   ruff and mypy'
+	@echo 'make bench  the benchmarks, beside Postfix in the same run (as root)'
 	@echo 'make docs   the documentation, in docs/_build/html'
 	@echo 'make clean  remove everything that was made'
 
@@ -29,6 +30,9 @@ types: .venv/development
 
 docs: .venv/development
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+bench: .venv/development
+	$(BIN)/python -m benchmarks
 
 # An editable install: the checkout is what runs.
 .venv/installed: setup.cfg pyproject.toml | .venv/bin/pip
