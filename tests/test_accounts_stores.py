@@ -31,6 +31,16 @@ class OpenAccountsTests(SynchronousTestCase):
         self.assertTrue(path.exists())
         self.assertFalse((self.state / "accounts.sqlite").exists())
 
+    def test_a_lost_key_is_not_replaced_in_silence(self):
+        self.open().insert(account(digest_secrets=SECRETS))
+        key = self.state / "accounts.key"
+        octets = key.read_bytes()
+        key.unlink()
+        self.assertIn("put it back", str(self.assertRaises(ValueError, self.open)))
+        self.assertFalse(key.exists())
+        key.write_bytes(octets)
+        self.assertEqual(self.open().find("piet").digest_secrets, SECRETS)
+
     def test_what_is_wrong_is_said(self):
         self.assertIn("URL", str(self.assertRaises(ValueError, self.open, url="what")))
         (self.state / "accounts.key").write_bytes(b"short")

@@ -12,8 +12,14 @@ from digipoort_msa.accounts.sql import SQLAccounts, open_engine
 
 def _open_sql(realm: str, url: str | None, state_directory: Path) -> SQLAccounts:
     state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    seal = Seal.from_file(state_directory / "accounts.key")
-    return SQLAccounts(open_engine(url or f"sqlite:///{state_directory / 'accounts.sqlite'}"), realm, seal)
+    key, database = state_directory / "accounts.key", state_directory / "accounts.sqlite"
+    if database.exists() and not key.exists():
+        raise ValueError(
+            f"{key} is missing, and {database} was made with it; put it back.  Where it is lost for good, "
+            f"head -c 32 /dev/urandom > {key} makes another, and DIGEST-MD5 then needs new passwords"
+        )
+    seal = Seal.from_file(key)
+    return SQLAccounts(open_engine(url or f"sqlite:///{database}"), realm, seal)
 
 
 STORES: Mapping[str, Callable[[str, str | None, Path], SQLAccounts]] = {"sql": _open_sql}
