@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -95,6 +96,18 @@ class Pieces(SynchronousTestCase):
         self.assertEqual(
             (result.exit_code, result.output), (1, f"Error: {file / 'below'}: Not a directory\n")
         )
+
+    def test_damaged_state(self) -> None:
+        """What cannot be used is named, with the way out, and without a traceback."""
+        arguments = ["--directory", str(self.folder), "--starttls-port", "0", "--implicit-port", "0"]
+        state = self.folder / "state"
+        for name in ("accounts.key", "accounts.sqlite"):
+            prepare(self.folder, 0, 0)
+            (state / name).write_bytes(b"damaged " * 100)
+            result = CliRunner().invoke(sandbox, arguments)
+            self.assertEqual((result.exit_code, type(result.exception)), (1, SystemExit), result.output)
+            self.assertIn(f"to begin anew, remove {self.folder}", result.output)
+            shutil.rmtree(state)
 
     def test_in_use(self) -> None:
         """Two sandboxes do not share a folder."""

@@ -42,7 +42,8 @@ from digipoort_msa.accounts.passwords import PasswordHashing
 from digipoort_msa.accounts.stores import open_accounts
 from digipoort_msa.admin.certificates import CertificateFiles, certificate_files, write_private
 from digipoort_msa.admin.recipes import Sandbox, recipes
-from digipoort_msa.config import Settings, load, toml_document
+from digipoort_msa.config import ConfigError, Settings, load, toml_document
+from digipoort_msa.interfaces import Unavailable
 from digipoort_msa.spool.schema import SpoolError
 
 HOST = "127.0.0.1"
@@ -98,6 +99,9 @@ def sandbox(directory: Path, starttls_port: int, implicit_port: int) -> None:
             _run(settings, facts, directory)
     except OSError as error:
         raise click.ClickException(f"{error.filename or directory}: {error.strerror}") from None
+    except (ConfigError, Unavailable, ValueError) as error:
+        anew = f"to begin anew, remove {directory} or choose another with --directory"
+        raise click.ClickException(f"what an earlier start left cannot be used: {error}\n{anew}") from None
 
 
 @contextmanager
