@@ -44,7 +44,7 @@ from digipoort_msa.sasl.registry import MECHANISMS
 from digipoort_msa.server.connection import Admission
 from digipoort_msa.server.factory import SubmissionFactory
 from digipoort_msa.server.tls import ServerTLS, TLSFiles, TLSFilesError
-from digipoort_msa.smtp.session import SessionSettings
+from digipoort_msa.smtp.settings import SessionSettings
 from digipoort_msa.spool.queue import Queue
 from digipoort_msa.spool.schedule import Schedule
 from digipoort_msa.spool.store import Spool

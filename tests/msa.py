@@ -45,7 +45,7 @@ from digipoort_msa.server.factory import SubmissionFactory
 from digipoort_msa.server.protocol import SubmissionProtocol
 from digipoort_msa.server.tls import ServerTLS, TLSFiles
 from digipoort_msa.smtp.envelope import Envelope
-from digipoort_msa.smtp.session import SessionSettings
+from digipoort_msa.smtp.settings import SessionSettings
 from digipoort_msa.submission import Submitter
 from tests.account_doubles import CountingHashing, Inline, MemoryStore, account
 from tests.digest_client import check_rspauth, respond

@@ -1,4 +1,4 @@
-"""Marks a test with the requirement ids it proves; ``docs/trace_table.py`` makes the trace table from them."""
+"""Marks a test with the requirement ids it proves; ``docs/trace_table.py`` makes the table from them."""
 
 from collections.abc import Callable
 from typing import TypeVar

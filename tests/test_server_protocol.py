@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from digipoort_msa.smtp.session import MAX_LINE
+from digipoort_msa.smtp.input import MAX_LINE
 from tests.msa import (
     ACCOUNT,
     HOSTNAME,

@@ -5,8 +5,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.smtp import events, reply
 from digipoort_msa.smtp.events import Wait
+from digipoort_msa.smtp.input import MAX_LINE
 from digipoort_msa.smtp.reply import Reply, challenge
-from digipoort_msa.smtp.session import MAX_LINE, Session
+from digipoort_msa.smtp.session import Session
 from digipoort_msa.smtp.states import State
 from tests.requirements import proves
 from tests.transcript import ENVELOPE, LOGIN, SETTINGS, Owner, Verdicts, converse, logged_in

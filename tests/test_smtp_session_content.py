@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.smtp import events, reply
-from digipoort_msa.smtp.session import MAX_LINE
+from digipoort_msa.smtp.input import MAX_LINE
 from digipoort_msa.smtp.states import State
 from tests.requirements import proves
 from tests.transcript import (

@@ -21,7 +21,8 @@ from attrs import define, field
 from digipoort_msa.smtp import events, reply
 from digipoort_msa.smtp.events import Asks, Event, Wait
 from digipoort_msa.smtp.reply import Reply
-from digipoort_msa.smtp.session import Session, SessionSettings
+from digipoort_msa.smtp.session import Session
+from digipoort_msa.smtp.settings import SessionSettings
 from digipoort_msa.smtp.states import State
 
 SETTINGS = SessionSettings(

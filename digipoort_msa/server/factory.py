@@ -11,7 +11,7 @@ from digipoort_msa.interfaces import IRealms
 from digipoort_msa.server.connection import Admission, Connection
 from digipoort_msa.server.protocol import SubmissionProtocol
 from digipoort_msa.server.tls import ServerTLS
-from digipoort_msa.smtp.session import SessionSettings
+from digipoort_msa.smtp.settings import SessionSettings
 
 
 @define(eq=False, slots=False)

@@ -14,55 +14,21 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from digipoort_msa.smtp import events, extensions, grammar, reply
+from digipoort_msa.smtp import events, grammar, reply
 from digipoort_msa.smtp.content import ChunkReceiver, ContentCheck, DataReceiver
 from digipoort_msa.smtp.events import Asks, Event, Wait
+from digipoort_msa.smtp.input import Fault, Input
 from digipoort_msa.smtp.reply import Refused, Reply
+from digipoort_msa.smtp.settings import SessionSettings
 from digipoort_msa.smtp.states import Outcome, State, Verb, fire, in_transaction, refusal
 
-#: Octets of a command or SASL line without its CRLF.  RFC 4954 4 asks for 12,288 in an AUTH exchange;
-#: the rest is room for the verb.
-MAX_LINE = 12_288 + 32
-#: Octets of an over-long line that are read past before the connection is given up.
-_MAX_OVERLONG = 1 << 20
 #: Octets of replies that may wait for the owner to send them: a small command can have a large reply.
 _MAX_UNSENT = 16_384
 
 _HTTP = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|CONNECT|TRACE|PATCH|PRI) |.* HTTP/[0-9]", re.DOTALL)
 _TLS_HANDSHAKE_RECORD = b"\x16"
-
-
-@frozen
-class SessionSettings:
-    """What all sessions of a listener share."""
-
-    hostname: str
-    message_size: int = 52_428_800  # octets (M3)
-    recipients: int = 1000  # in one transaction (M9)
-    errors: int = 50  # refused commands in one session, then 421
-    authentication_failures: int = 3  # in one session, then 421 (A6)
-    mechanisms: tuple[str, ...] = ()  # that some realm offers, under TLS (T3)
-    clear_mechanisms: tuple[str, ...] = ()  # shown, never honoured, before TLS (T2)
-    greeting: Reply = field(init=False)
-    hello: Reply = field(init=False)
-    clear_ehlo: Reply = field(init=False)
-    secure_ehlo: Reply = field(init=False)
-    parsers: Mapping[str, extensions.ParameterParser] = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        clear = extensions.offered(self.message_size, self.clear_mechanisms, in_clear=True)
-        secure = extensions.offered(self.message_size, self.mechanisms, in_clear=False)
-        derived = {
-            "greeting": reply.greeting(self.hostname),
-            "hello": reply.hello(self.hostname),
-            "clear_ehlo": reply.hello(self.hostname, *(extension.keyword for extension in clear)),
-            "secure_ehlo": reply.hello(self.hostname, *(extension.keyword for extension in secure)),
-            "parsers": extensions.mail_parameters(secure),
-        }
-        for name, value in derived.items():
-            object.__setattr__(self, name, value)
 
 
 @define(eq=False)
@@ -73,10 +39,7 @@ class Session:
     state: State = State.CLEAR
     client_name: str | None = field(default=None, init=False)  # EHLO's or HELO's argument
     commands: int = field(default=0, init=False)  # command and response lines read so far
-    _input: bytes = field(default=b"", init=False)
-    _read: int = field(default=0, init=False)  # octets of _input that are done with
-    _skip: int = field(default=0, init=False)  # octets of a refused chunk still to be read past
-    _overlong: int = field(default=0, init=False)  # octets of an over-long line read past so far
+    _input: Input = field(factory=Input, init=False)
     _output: list[bytes] = field(factory=list, init=False)
     _unsent: int = field(default=0, init=False)  # octets in _output
     _events: deque[Event] = field(factory=deque, init=False)
@@ -100,13 +63,12 @@ class Session:
     def receive(self, octets: bytes) -> None:
         """Take octets from the client; :meth:`next_event` acts upon them."""
         if self.state not in (State.HANDSHAKE, State.CLOSED):
-            self._input = self._input[self._read :] + octets
-            self._read = 0
+            self._input.receive(octets)
 
     @property
     def buffered(self) -> int:
         """Octets received and not yet acted upon: the owner stops reading when they pile up."""
-        return len(self._input) - self._read
+        return len(self._input)
 
     @property
     def awaits_verdict(self) -> bool:
@@ -115,7 +77,8 @@ class Session:
 
     @property
     def receiving_content(self) -> bool:
-        return self._receiver is not None
+        """Content is on its way, be it of a chunk that was refused."""
+        return self._receiver is not None or self._input.skipping
 
     @property
     def bare_line_end(self) -> bool:
@@ -137,7 +100,7 @@ class Session:
             if self._unsent > _MAX_UNSENT:
                 return Wait.SEND
             if not self._proceed():
-                self._input, self._read = self._input[self._read :], 0
+                self._input.compact()
                 return Wait.NEED_DATA
         event = self._events.popleft()
         self._paused = isinstance(event, Asks)
@@ -173,44 +136,26 @@ class Session:
             return False
         if self._receiver:
             return self._read_content(self._receiver)
-        if self._skip and not self._skip_chunk():
-            return False
         return self._read_line()
 
     def _read_line(self) -> bool:
-        if not self.commands and self._input.startswith(_TLS_HANDSHAKE_RECORD, self._read):
+        if not self.commands and self._input.startswith(_TLS_HANDSHAKE_RECORD):
             self._close("a TLS handshake where SMTP was expected: this port is not for implicit TLS")
             return True
-        end = self._input.find(b"\n", self._read)
-        if end < 0:
-            return self._read_past_overlong_line()
-        line = self._input[self._read : end]
-        self._read = end + 1
-        if not line.endswith(b"\r"):
-            self._send(reply.BARE_LINE_END)
-            self._close("a line that ends with LF alone")
-        elif self._overlong or len(line) > MAX_LINE + 1:
-            self._overlong = 0
-            self._refuse_line(line, reply.LINE_TOO_LONG)
-        elif not self.commands and _HTTP.match(line):
+        line = self._input.line()
+        if line is None:
+            return False
+        if line.fault is Fault.TOO_LONG:
+            self._refuse_line(line.octets, reply.LINE_TOO_LONG)
+        elif line.fault:
+            self._send(reply.BARE_LINE_END if line.fault is Fault.BARE_LF else reply.LINE_TOO_LONG)
+            self._close(line.fault.value)
+        elif not self.commands and _HTTP.match(line.octets):
             self._close("an HTTP request where SMTP was expected")
         else:
             self.commands += 1
-            (self._response if self.state is State.SASL else self._command)(line[:-1])
+            (self._response if self.state is State.SASL else self._command)(line.octets)
         return True
-
-    def _read_past_overlong_line(self) -> bool:
-        """A line without an end is read past in bounded memory, and not for ever."""
-        if self.buffered > MAX_LINE + 1 or self._overlong:
-            verb = self._read + 4
-            kept = self._input[self._read : verb] + (b"\r" if self._input.endswith(b"\r", verb) else b"")
-            self._overlong += self.buffered - len(kept)
-            self._input, self._read = kept, 0
-            if self._overlong > _MAX_OVERLONG:
-                self._send(reply.LINE_TOO_LONG)
-                self._close("a line without end")
-                return True
-        return False
 
     def _refuse_line(self, line: bytes, verdict: Reply) -> None:
         """Refuse a line that cannot be read as a command."""
@@ -258,7 +203,7 @@ class Session:
     def _starttls(self, argument: str) -> None:
         self._send(reply.READY_TO_START_TLS)
         self._move(Verb.STARTTLS, Outcome.YES)
-        self._input, self._read = b"", 0  # T4
+        self._input.clear()  # T4
         self._events.append(events.StartTLS())
 
     def _auth(self, argument: str) -> None:
@@ -297,7 +242,7 @@ class Session:
             self._lose_track()
             return
         if refused_here:
-            self._skip = octets
+            self._input.skip(octets)
             self._refuse(Verb.BDAT, refused_here)
             return
         self._receiver = ChunkReceiver(octets)
@@ -360,7 +305,8 @@ class Session:
             self._check = ContentCheck(self._settings.message_size)
             self._receiver = self._receiver or DataReceiver()
         elif isinstance(self._receiver, ChunkReceiver):
-            self._skip, self._receiver = self._receiver.left, None
+            self._input.skip(self._receiver.left)
+            self._receiver = None
             self._events.append(events.Aborted())
         self._answered(verb, verdict)
 
@@ -368,9 +314,9 @@ class Session:
         """Take what is there of the content; False where nothing came of it."""
         # No more than the receiver may want: a copy of all that is there, for each of many small chunks,
         # would be quadratic.
-        piece = self._input[self._read : self._read + receiver.left]
+        piece = self._input.piece(receiver.left)
         octets, rest = receiver.receive(piece)
-        self._read += len(piece) - len(rest or b"")
+        self._input.take(len(piece) - len(rest or b""))
         if octets and self._check and not self._check.refusal:
             self._check.take(octets)
             self._events.append(events.Aborted() if self._check.refusal else events.Content(octets))
@@ -401,13 +347,6 @@ class Session:
         """A BDAT came without the size of its chunk: what follows cannot be told from commands."""
         if self.state is not State.CLOSED:
             self._close("BDAT without the size of its chunk")
-
-    def _skip_chunk(self) -> bool:
-        """Read past a refused chunk; False while more of it is to come."""
-        skipped = min(self._skip, self.buffered)
-        self._skip -= skipped
-        self._read += skipped
-        return not self._skip
 
     # -- the one way to speak, to ask and to move -------------------------------------------------------
 
@@ -445,7 +384,8 @@ class Session:
 
     def _close(self, reason: str) -> None:
         self.state = State.CLOSED
-        self._input, self._read, self._receiver = b"", 0, None
+        self._input.clear()
+        self._receiver = None
         self._events.append(events.Close(reason))
 
 

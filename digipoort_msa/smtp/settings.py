@@ -1,0 +1,39 @@
+"""What all sessions of a listener share: limits, names, and the replies made from them once."""
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from digipoort_msa.smtp import extensions, reply
+from digipoort_msa.smtp.reply import Reply
+
+
+@frozen
+class SessionSettings:
+    """The settings of a session, and what follows from them."""
+
+    hostname: str
+    message_size: int = 52_428_800  # octets (M3)
+    recipients: int = 1000  # in one transaction (M9)
+    errors: int = 50  # refused commands in one session, then 421
+    authentication_failures: int = 3  # in one session, then 421 (A6)
+    mechanisms: tuple[str, ...] = ()  # that some realm offers, under TLS (T3)
+    clear_mechanisms: tuple[str, ...] = ()  # shown, never honoured, before TLS (T2)
+    greeting: Reply = field(init=False)
+    hello: Reply = field(init=False)
+    clear_ehlo: Reply = field(init=False)
+    secure_ehlo: Reply = field(init=False)
+    parsers: Mapping[str, extensions.ParameterParser] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        clear = extensions.offered(self.message_size, self.clear_mechanisms, in_clear=True)
+        secure = extensions.offered(self.message_size, self.mechanisms, in_clear=False)
+        derived = {
+            "greeting": reply.greeting(self.hostname),
+            "hello": reply.hello(self.hostname),
+            "clear_ehlo": reply.hello(self.hostname, *(extension.keyword for extension in clear)),
+            "secure_ehlo": reply.hello(self.hostname, *(extension.keyword for extension in secure)),
+            "parsers": extensions.mail_parameters(secure),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
