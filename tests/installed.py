@@ -167,6 +167,7 @@ class Server:
         :raise AssertionError: it ended, or took too long.
         """
         self.log.unlink(missing_ok=True)
+        self.pid_file.unlink(missing_ok=True)  # of one that was killed
         self.process = subprocess.Popen(
             self.twistd("-n"),
             cwd=self.programs.directory or self.directory,
