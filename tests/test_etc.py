@@ -1,5 +1,6 @@
 """The sample configuration and the systemd units."""
 
+import os
 import re
 import subprocess
 import sys
@@ -86,6 +87,12 @@ class Units(SynchronousTestCase):
             ["systemd-analyze", "verify", *map(str, sorted(folder.iterdir()))], capture_output=True, text=True
         )
         self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_a_wrong_configuration_is_not_tried_for_ever(self) -> None:
+        """The main process must be the one that says EX_CONFIG: systemd does not ask ExecStartPre= for it."""
+        text = (ETC / "digipoort-msa.service").read_text()
+        self.assertIn(f"\nRestartPreventExitStatus={os.EX_CONFIG}\n", text)
+        self.assertNotIn("\nExecStartPre=", text)
 
     def test_hardened(self) -> None:
         """By systemd's own measure of exposure: at most 2.0 of 10."""
