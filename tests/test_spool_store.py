@@ -92,8 +92,7 @@ class StoreTests(SpoolTestCase):
             incoming.abort()
             with self.assertRaises(ValueError):
                 incoming.commit(envelope(incoming.queue_id))
-        self.stop(self.spool)
-        self.assertEqual([], self.bodies())
+        self.threads.run_until(lambda: not self.bodies())
 
     def test_another_messages_envelope(self) -> None:
         incoming = self.write(b"x")
