@@ -76,6 +76,15 @@ class ThrottleTests(SynchronousTestCase):
         self.assert_throttled(name="another")
         self.attempt(name="another", source="192.0.2.2").admit()
 
+    def test_per_ipv6_site(self):
+        """Guessing spread over the /64s of a /48 is stopped, and who logged in from there goes on."""
+        self.attempt(source="2001:db8:1:ffff::1").succeeded()
+        for number in range(20):
+            self.fail_times(1, name=f"name{number}", source=f"2001:db8:1:{number:x}::1")
+        self.assert_throttled(name="another", source="2001:db8:1:abc::1")
+        self.attempt(name="another", source="2001:db8:2:abc::1").admit()
+        self.attempt(source="2001:db8:1:ffff::1").admit()
+
     def test_per_account(self):
         for number in range(8):
             self.fail_times(1, source=f"192.0.2.{number}")

@@ -1,10 +1,13 @@
 """Guessing is slowed, then stopped; a business is never locked out by strangers (A8).
 
 Failed logins are counted three ways: for an account from one source, for a source, and for an account from
-anywhere.  Each count drains at an even pace, its whole limit in one window, and an attempt is looked at only
-while all counts are below their limits.  So over time guesses come at the draining pace, however many
-connections make them.  Before that, each attempt waits, longer the more failures came before it, whether it
-is right or wrong: hanging up early tells nothing.
+anywhere.  A source is an IPv4 address or an IPv6 /64, since a single host has one whole; many a customer has
+65,536 of those, so the /48 around it is counted too, with room for a few such hosts.
+
+Each count drains at an even pace, its whole limit in one window, and an attempt is looked at only while all
+counts are below their limits.  So over time guesses come at the draining pace, however many connections make
+them.  Before that, each attempt waits, longer the more failures came before it, whether it is right or wrong:
+hanging up early tells nothing.
 
 Two things keep a lock from being a weapon:
 
@@ -34,6 +37,7 @@ from digipoort_msa.accounts.framing import framed
 from digipoort_msa.interfaces import Throttled
 
 _DAY = 86_400.0
+_SOURCES_IN_A_SITE = 4  # as many failures are let pass from an IPv6 /48 as from so many sources
 
 
 class LeakyCounts:
@@ -107,6 +111,7 @@ class Throttle:
         self._now = now
         self._pairs = counts(per_account_and_source)
         self._sources = counts(per_source)
+        self._sites = counts(per_source * _SOURCES_IN_A_SITE)
         self._accounts = counts(per_account)
         self._first_delay = first_delay
         self._longest_delay = longest_delay
@@ -118,16 +123,18 @@ class Throttle:
     def attempt(self, realm: str, name: str, source: str) -> "Attempt":
         """
         :param name: as it will be looked up.
-        :param source: an IP address; of IPv6, the /64 counts, since a single host has one whole.
+        :param source: an IP address.
         """
-        network = _network(source)
+        network, site = _networks(source)
         pair = self._digest(realm, name, network)
-        counts = (
+        counts = [
             (self._pairs, pair),
             (self._sources, self._digest(network)),
             (self._accounts, self._digest(realm, name)),
-        )
-        return Attempt(self, pair, counts)
+        ]
+        if site:
+            counts.append((self._sites, self._digest(site)))
+        return Attempt(self, pair, tuple(counts))
 
     def trusts(self, pair: bytes) -> bool:
         return self._trusted.get(pair, 0.0) > self._now()
@@ -188,14 +195,14 @@ class Attempt:
 
 
 @lru_cache(maxsize=4096)
-def _network(source: str) -> str:
-    """What one host can vary freely counts as one."""
+def _networks(source: str) -> tuple[str, str | None]:
+    """What one host can vary freely counts as one; and of IPv6 the /48."""
     try:
         address = ip_address(source.partition("%")[0])
     except ValueError:
-        return source  # a unix socket's peer
+        return source, None  # a unix socket's peer
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return f"{int(address) >> 64:x}/64"
-    return str(address)
+            return str(address.ipv4_mapped), None
+        return f"{int(address) >> 64:x}/64", f"{int(address) >> 80:x}/48"
+    return str(address), None

@@ -172,7 +172,9 @@ class Limits(Table):
         default=10, description="failed logins on one account from one address in a login-window, then 421"
     )
     login_failures_per_address: Count = Field(
-        default=50, description="failed logins from one address in a login-window, then 421"
+        default=50,
+        description="failed logins from one address (of IPv6 a /64, and four times as many from a /48) "
+        "in a login-window, then 421",
     )
     login_failures_per_account: Count = Field(
         default=100,
