@@ -142,6 +142,7 @@ class AccountCommandTests(SynchronousTestCase):
         self.fail_with("empty", "add", "jan", "--password-stdin", stdin="")
         self.fail_with("not UTF-8", "add", "jan", "--password-stdin", stdin=b"\xff")
         self.fail_with("1024 octets", "add", "jan", "--password-stdin", stdin="x" * 3000)
+        self.fail_with("1024 octets", "add", "jan", "--password-stdin", stdin="\xe9" * 3000)
         self.fail_with("control character", "add", "j\nan", "--generate")
         self.fail_with("@two.nl", "add", "jan@two.nl", "--generate")
         self.fail_with("exclude", "add", "jan", "--generate", "--password-stdin", status=2)

@@ -188,7 +188,9 @@ def new_password(from_stdin: bool, generate: bool) -> str:
     if generate:
         return generated_password()
     if from_stdin:
-        octets = sys.stdin.buffer.read(PASSWORD_LENGTH + 3)
+        octets = sys.stdin.buffer.read(PASSWORD_LENGTH + 3)  # one more than may be, with its line end
+        if len(octets) == PASSWORD_LENGTH + 3:
+            raise AccountError(f"the password is longer than {PASSWORD_LENGTH} octets")
         try:
             return octets.removesuffix(b"\n").removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:
