@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from attrs import evolve
@@ -17,12 +18,12 @@ from benchmarks.servers import ROOT, CertificateFiles, Msa, Postfix, Server, Sin
 MIB = 1024 * 1024
 
 LOADS = (
-    Load("full sessions, 1 at a time", "sessions", connections=1, messages=200),
-    Load("full sessions, 10 at a time", "sessions", connections=10, messages=600),
-    Load("full sessions, 50 at a time", "sessions", connections=50, messages=800),
-    Load("the same with DIGEST-MD5", "sessions", connections=10, messages=400, mechanism="DIGEST-MD5"),
-    Load("messages on 1 connection", "stream", connections=1, messages=1000),
-    Load("messages on 10 connections", "stream", connections=10, messages=3000),
+    Load("full sessions, 1 at a time", "sessions", connections=1, messages=120),
+    Load("full sessions, 10 at a time", "sessions", connections=10, messages=400),
+    Load("full sessions, 50 at a time", "sessions", connections=50, messages=500),
+    Load("the same with DIGEST-MD5", "sessions", connections=10, messages=300, mechanism="DIGEST-MD5"),
+    Load("messages on 1 connection", "stream", connections=1, messages=600),
+    Load("messages on 10 connections", "stream", connections=10, messages=2000),
     Load("50 MiB messages, 20 at once", "stream", connections=20, messages=20, rounds=1, size=50 * MIB),
 )
 IDLE = 1000  # connections
@@ -72,21 +73,21 @@ def main() -> None:
 
 def measure(options: argparse.Namespace, directory: Path) -> None:
     certificates = make_certificates(directory / "tls")
-    servers: list[Server] = []
-    try:
+    with ExitStack() as running:
         pairs: list[tuple[Server, Sink]] = []
-        for kind in (Msa,) if options.without_peer else (Msa, Postfix):
+        kinds: tuple[type[Msa | Postfix], ...] = (Msa,) if options.without_peer else (Msa, Postfix)
+        for kind in kinds:
             sink = Sink(directory / f"sink-{kind.name}")
-            servers.append(sink)
+            running.callback(sink.stop)
             sink.start()
             server: Msa | Postfix = kind(directory / kind.name, sink, certificates)
-            servers.insert(0, server)
+            running.callback(server.stop)
             server.start()
             pairs.append((server, sink))
         began = time.monotonic()
         # Idle connections first: a heap that has seen a load has room to spare.
         if options.only in "idle connections":
-            report_idle(directory, pairs, certificates, servers, options.quick)
+            report_idle(directory, pairs, certificates, running, options.quick)
         print(
             f"{'':32}{'':14}{'accepted/s':>11}{'delivered/s':>12}{'CPU ms each':>12}"
             f"{'rate':>8}{'CPU':>8}  (ratios: ours to the peer's)"
@@ -95,16 +96,13 @@ def measure(options: argparse.Namespace, directory: Path) -> None:
             if options.only in load.title:
                 report(load, pairs, options.quick)
         print(f"\n{time.monotonic() - began:.0f} seconds in all; load average {os.getloadavg()[0]:.1f}")
-    finally:
-        for server in servers:
-            server.stop()
 
 
 def report(load: Load, pairs: list[tuple[Server, Sink]], quick: bool) -> None:
     if quick:
         load = evolve(load, rounds=1, messages=max(load.messages // 3, 20 if load.size > MIB else 50))
     if quick and load.size > MIB:
-        load = evolve(load, connections=4, messages=4)
+        load = evolve(load, title="50 MiB messages, 4 at once", connections=4, messages=4)
     figures = [Figures() for _ in pairs]
     warm = evolve(load, messages=load.connections, size=4096)
     for _ in range(load.rounds):
@@ -134,12 +132,12 @@ def report_idle(
     directory: Path,
     pairs: list[tuple[Server, Sink]],
     certificates: CertificateFiles,
-    servers: list[Server],
+    running: ExitStack,
     quick: bool,
 ) -> None:
     count = IDLE // 4 if quick else IDLE
     ceiling = Ceiling(directory / "ceiling", certificates)
-    servers.insert(0, ceiling)
+    running.callback(ceiling.stop)
     ceiling.start()
     ours = idle_memory(pairs[0][0], count)
     bare = idle_memory(ceiling, count, implicit=True)
