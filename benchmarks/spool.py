@@ -49,6 +49,9 @@ class Nowhere:
     def deliver(self, envelope: Envelope, content: IContent) -> "Deferred[dict[MailPath, Outcome]]":
         return succeed(dict.fromkeys(envelope.recipients, TAKEN))
 
+    def stop(self) -> "Deferred[None]":
+        return succeed(None)
+
 
 def ceiling(folder: Path, seconds: float) -> float:
     schema.prepare(folder)

@@ -210,3 +210,9 @@ class IDelivery(Interface):
             again later, 5yz is a permanent failure.  It does not fail for anything a peer does; a
             failure is a defect, counts as 4yz for all, and is logged.
         """
+
+    def stop():
+        """Let go of connections and files; no delivery is under way then, or asked for later.
+
+        :return: a Deferred that fires when all is let go of.
+        """

@@ -95,8 +95,10 @@ DUPLICATE_POSSIBLE = Event(
     "{queue_id} was sent whole but {hop} did not say that it has it: {reply}; the next try may duplicate it",
     LogLevel.warn,
 )
+REMOVED = Event("removed", "{queue_id} was removed by an operator", LogLevel.warn)
 
 # -- the service -----------------------------------------------------------------------------------
+CONFIG_WARNING = Event("config-warning", "the configuration: {problem}", LogLevel.warn)
 SPOOL_OPEN = Event(
     "spool-open",
     "the spool in {directory} is open: {messages} messages, {half_received} half-received removed",

@@ -16,6 +16,7 @@ from cryptography import x509
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.python import usage
@@ -25,7 +26,6 @@ from digipoort_msa import config, log
 from digipoort_msa.accounts.cache import VerifiedPasswords
 from digipoort_msa.accounts.passwords import PasswordHashing, Passwords
 from digipoort_msa.accounts.realm import Realm, Realms
-from digipoort_msa.accounts.sql import SQLAccountStore
 from digipoort_msa.accounts.stores import open_accounts
 from digipoort_msa.accounts.threads import Threads
 from digipoort_msa.accounts.throttle import Throttle
@@ -41,12 +41,13 @@ from digipoort_msa.interfaces import IDelivery, IPolicy
 from digipoort_msa.policy.addresses import AddressPatterns, BoundSender, Recipients, Senders
 from digipoort_msa.policy.headers import HeaderRules
 from digipoort_msa.sasl.registry import MECHANISMS
-from digipoort_msa.server.connection import Admission
+from digipoort_msa.server.admission import Admission
 from digipoort_msa.server.factory import SubmissionFactory
 from digipoort_msa.server.tls import ServerTLS, TLSFiles, TLSFilesError
 from digipoort_msa.smtp.settings import SessionSettings
 from digipoort_msa.spool.queue import Queue
 from digipoort_msa.spool.schedule import Schedule
+from digipoort_msa.spool.schema import SpoolError
 from digipoort_msa.spool.store import Spool
 from digipoort_msa.submission import HEAD, Submitter
 
@@ -71,8 +72,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     try:
-        settings = config.load(Path(options["config"]))
-        return make_service(settings, reactor)
+        return TwistdService(config.load(Path(options["config"])), reactor)
     except (config.ConfigError, TLSFilesError, ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(os.EX_CONFIG) from None
@@ -115,7 +115,7 @@ class SubmissionService(MultiService):
         self._factories: list[SubmissionFactory] = []
         for factory, endpoint in self._make_listeners():
             self._factories.append(factory)
-            Listener(factory, endpoint, reactor).setServiceParent(self)
+            ListenerService(factory, endpoint, reactor).setServiceParent(self)
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -125,6 +125,8 @@ class SubmissionService(MultiService):
 
     def startService(self) -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL)
+        for problem in config.warnings(self._settings):
+            log.emit(log.CONFIG_WARNING, problem=str(problem))
         self._file_pool.start()
         recovery = self.spool.start()
         log.emit(
@@ -146,8 +148,7 @@ class SubmissionService(MultiService):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         await MultiService.stopService(self)  # the listeners: no new connections, and a word to the open ones
         await self.queue.stop()
-        if isinstance(self.delivery, Relay):
-            await self.delivery.stop()
+        await self.delivery.stop()
         await self.spool.stop()
         for threads in self._threads:
             threads.stop()
@@ -243,7 +244,7 @@ class SubmissionService(MultiService):
                 realm_name, account, self.spool, self._reactor, policies, realm.add_missing_headers
             )
 
-        store = SQLAccountStore(accounts, lookups)
+        store = accounts.for_reactor(lookups)
         return Realm(realm.name, realm.mechanisms, store, verification, submitter)
 
     def _make_threads(self, name: str, size: int) -> Threads:
@@ -286,7 +287,23 @@ class SubmissionService(MultiService):
         ]
 
 
-class Listener(Service):
+class TwistdService(SubmissionService):
+    """The same under twistd: what keeps it from starting is one line, not a traceback."""
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except CannotListenError as error:
+            raise SystemExit(str(error)) from None
+
+    def startService(self) -> None:
+        try:
+            super().startService()
+        except (SpoolError, OSError) as error:
+            raise SystemExit(str(error)) from None
+
+
+class ListenerService(Service):
     """One endpoint with its factory."""
 
     def __init__(self, factory: SubmissionFactory, endpoint: str, reactor: Any) -> None:

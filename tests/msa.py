@@ -40,7 +40,8 @@ from digipoort_msa.accounts.throttle import Throttle
 from digipoort_msa.interfaces import IIncoming, ISpool
 from digipoort_msa.sasl.digest_md5 import digest_secrets
 from digipoort_msa.sasl.registry import MECHANISMS
-from digipoort_msa.server.connection import Admission, Connection
+from digipoort_msa.server.admission import Admission
+from digipoort_msa.server.connection import Connection
 from digipoort_msa.server.factory import SubmissionFactory
 from digipoort_msa.server.protocol import SubmissionProtocol
 from digipoort_msa.server.tls import ServerTLS, TLSFiles

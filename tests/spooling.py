@@ -124,6 +124,9 @@ class RecordingDelivery:
         self.open[envelope.queue_id] = Deferred()
         return self.open[envelope.queue_id]
 
+    def stop(self) -> "Deferred[None]":
+        return succeed(None)
+
     def outcomes(self, envelope: Envelope) -> dict[MailPath, Outcome]:
         return {
             path: Outcome(self.replies.get(str(path), DELIVERED), "core.example.nl:25")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.internet.address import UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
-from digipoort_msa.server.connection import Admission
+from digipoort_msa.server.admission import Admission
 from tests.msa import Client, ClockTestCase, MSATestCase
 from tests.requirements import proves
 

@@ -433,6 +433,17 @@ class TimeoutTests(ClockTestCase):
         self.assert_idle(wire)
         self.assertTrue(self.spool.incoming[0].aborted)
 
+    def test_a_slow_spool_is_not_an_idle_client(self) -> None:
+        wire = self.logged_in()
+        self.spool.room = Deferred()
+        wire.send(transaction())
+        wire.read()
+        for _ in range(3):
+            self.clock.advance(self.IDLE)
+        self.assertFalse(wire.closed)
+        self.spool.room.callback(None)
+        self.assertIn("250 2.0.0 Ok: queued as", wire.read())
+
     def test_a_client_that_ends_its_data_with_lf(self) -> None:
         wire = self.logged_in()
         wire.send(transaction()[:-5] + b"\n.\n")
@@ -455,14 +466,15 @@ class TimeoutTests(ClockTestCase):
         self.assert_idle(wire)
 
     def test_the_end_of_data_in_a_queue(self) -> None:
-        """Idle, while the end of data waits for a spool that never has room: the 421 is the last word."""
+        """The server stops while the end of data waits for a spool without room: the 421 is the last word."""
         wire = self.logged_in()
         wire.send(mail())
         self.spool.room = Deferred()
         wire.send(stuffed(MESSAGE))
         wire.read()
-        self.clock.advance(self.IDLE)
-        self.assert_idle(wire)
+        self.factory.close_connections()
+        self.assertEqual(wire.read()[:9], "421 4.3.2")
+        self.assertTrue(wire.closed)
         self.spool.room.callback(None)
         self.assertEqual(wire.read(), "")
         self.assertEqual(self.spool.kept, [])

@@ -26,6 +26,7 @@ from digipoort_msa.policy.headers import HeaderRules
 from digipoort_msa.service import (
     Options,
     SubmissionService,
+    TwistdService,
     certificate_names,
     digest_hosts,
     make_policies,
@@ -288,6 +289,22 @@ class FaultTests(ServiceTestCase):
             error = self.assertRaises(CannotListenError, service.privilegedStartService)
         self.assertIn(f"127.0.0.1:{port}", str(error))
         self.assertIn("in use", str(error))
+
+    def test_twistd_says_it_in_one_line(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+            settings = self.settings(listener=[{"endpoint": endpoint, "tls": "starttls"}])
+            self.addCleanup(os.umask, os.umask(0o22))
+            ended = self.assertRaises(SystemExit, TwistdService(settings, reactor).privilegedStartService)
+        self.assertIn("in use", str(ended.code))
+
+    async def test_twistd_says_what_is_wrong_with_the_spool(self) -> None:
+        settings = self.settings()
+        self.start(settings)
+        second = TwistdService(settings, reactor)
+        ended = self.assertRaises(SystemExit, second.startService)
+        self.assertIn("in use by another process", str(ended.code))
+        second._file_pool.stop()
 
     async def test_a_taken_spool(self) -> None:
         settings = self.settings()

@@ -319,3 +319,4 @@ class OperatorTests(QueueTestCase):
         self.settle()
         self.assertEqual([first], self.delivery.queue_ids)
         self.assertEqual([], self.rows("SELECT * FROM message"))
+        self.assertEqual([second], [event["queue_id"] for event in self.logged(log.REMOVED)])

@@ -95,6 +95,10 @@ class SQLAccounts:
         account = self._account(row if known else self._nobody)
         return account if known else None
 
+    def for_reactor(self, threads: Threads) -> "SQLAccountStore":
+        """The same accounts as the logins see them; ``threads`` do the asking."""
+        return SQLAccountStore(self, threads)
+
     def all(self) -> list[Account]:
         """Every account, by name."""
         with _answering():

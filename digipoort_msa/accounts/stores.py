@@ -1,6 +1,7 @@
 """Opening a realm's accounts from plain values: the one way for the service and the operator's commands.
 
-To add a store, write it and name it in ``STORES``.
+To add a store, write it and name it in ``STORES``: what is opened has ``for_reactor(threads)``, which gives
+the :class:`~digipoort_msa.interfaces.IAccountStore`, and ``close()``.
 """
 
 from collections.abc import Callable, Mapping

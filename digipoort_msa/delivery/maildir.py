@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -48,6 +48,10 @@ class Maildir:
     def deliver(self, envelope: Envelope, content: IContent) -> "Deferred[Mapping[Path, Outcome]]":
         """See :class:`~digipoort_msa.interfaces.IDelivery`; an outcome's ``hop`` is the file's path."""
         return Deferred.fromCoroutine(self._deliver(envelope, content))
+
+    def stop(self) -> "Deferred[None]":
+        """Nothing is held between deliveries; the pool is its owner's."""
+        return succeed(None)
 
     async def _deliver(self, envelope: Envelope, content: IContent) -> Mapping[Path, Outcome]:
         if not _NAME.fullmatch(envelope.queue_id):

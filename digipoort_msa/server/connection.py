@@ -1,66 +1,79 @@
-"""What belongs to a connection from its first octet to its last, in clear and under TLS alike."""
+"""What belongs to a listener, and to a connection from its first octet to its last."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING
+from ipaddress import ip_address
+from typing import Any, Protocol
 
 from attrs import define, field
-from twisted.internet.interfaces import IAddress, ITransport
+from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, ITransport
+from twisted.internet.protocol import Factory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from digipoort_msa import log
+from digipoort_msa.interfaces import IRealms
+from digipoort_msa.server.admission import Admission
+from digipoort_msa.server.tls import ServerTLS
+from digipoort_msa.smtp.settings import SessionSettings
 
-if TYPE_CHECKING:
-    from digipoort_msa.server.factory import SubmissionFactory
-    from digipoort_msa.server.protocol import SubmissionProtocol
+
+class Serving(Protocol):
+    """What serves a connection: a protocol with its transport."""
+
+    transport: Any
+
+    def shut_down(self) -> None:
+        """Tell the client that the server stops."""
 
 
-@define(eq=False)
-class Admission:
-    """How many connections there may be: over all listeners, and from one address (L4, M9).
+@define(eq=False, slots=False)
+class Listener:
+    """What all connections to one listener share."""
 
-    Of IPv6 the /64 counts as one address, since a single host has one whole.
-    """
+    reactor: IReactorTime
+    session_settings: SessionSettings
+    realms: IRealms
+    digest_hosts: frozenset[str]  # what a digest-uri may name (A3), lower case
+    tls: ServerTLS
+    admission: Admission
+    implicit: bool = False  # TLS first (L2), else STARTTLS (L1)
+    proxied: bool = False  # the peer's address comes in a PROXY header
+    listener: str = "the listener"  # for the log
+    idle_timeout: float = 300.0  # seconds
+    handshake_timeout: float = 60.0  # seconds
+    connections: set[Connection] = field(factory=set, init=False)
+    _layers: TLSMemoryBIOFactory = field(init=False)
 
-    _connections: int
-    _per_address: int
-    _open: int = field(default=0, init=False)
-    _by_address: dict[int | str, int] = field(factory=dict, init=False)
+    def __attrs_post_init__(self) -> None:
+        # Its factory is never asked for a protocol: each layer is put around one that is there already.
+        self._layers = TLSMemoryBIOFactory(self.tls, False, Factory(), self.reactor)
 
-    def enter(self, address: str) -> bool:
-        """Count a connection from ``address``; False, and not counted, where it is one too many."""
-        network = _network(address)
-        here = self._by_address.get(network, 0)
-        if self._open >= self._connections or here >= self._per_address:
-            return False
-        self._open += 1
-        self._by_address[network] = here + 1
-        return True
+    def wrap(self, protocol: IProtocol) -> TLSMemoryBIOProtocol:
+        """The server's end of TLS around ``protocol``.  Replies are joined before they are written, so the
+        layer that gathers small writes would only cost time."""
+        return TLSMemoryBIOProtocol(self._layers, protocol)
 
-    def leave(self, address: str) -> None:
-        """A connection that had entered is gone."""
-        network = _network(address)
-        self._open -= 1
-        self._by_address[network] -= 1
-        if not self._by_address[network]:
-            del self._by_address[network]
+    def close_connections(self) -> None:
+        """Tell every client that the server stops; an open verdict is still given first."""
+        for connection in list(self.connections):
+            if connection.protocol:
+                connection.protocol.shut_down()
 
 
 @define(eq=False)
 class Connection:
     """One client's connection; the protocols that serve it, one after the other, share it."""
 
-    server: SubmissionFactory
+    server: Listener
     id: str  # the session id of the log
-    protocol: SubmissionProtocol | None = field(default=None, init=False)  # the one that serves it now
+    protocol: Serving | None = field(default=None, init=False)  # the one that serves it now
     peer: str = field(default="unknown", init=False)  # the client's IP address, "local" for a unix socket
     greeted: bool = field(default=False, init=False)  # TLS after STARTTLS does not greet again
     messages: int = field(default=0, init=False)  # queued so far
     closing_reason: str | None = field(default=None, init=False)
     _admitted: bool | None = field(default=None, init=False)  # None: not decided yet
 
-    def opened(self, protocol: SubmissionProtocol) -> None:
+    def opened(self, protocol: Serving) -> None:
         self.protocol = protocol
         self.server.connections.add(self)
 
@@ -105,8 +118,3 @@ def _address_text(address: IAddress) -> str:
     except ValueError:
         return "unknown"  # a proxy told us something else
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
-
-
-@lru_cache(maxsize=4096)
-def _network(address: str) -> int | str:
-    return int(IPv6Address(address)) >> 64 if ":" in address else address

@@ -280,7 +280,7 @@ class SubmissionProtocol(Protocol):
         if self.session.state is State.CLOSED or (self.under_tls and not self._tls):
             self._connection.closing_reason = self._connection.closing_reason or "the handshake took too long"
             self.transport.abortConnection()
-        elif self.session.awaits_verdict:
+        elif self.session.awaits_verdict or self._spool_waits:
             self._set_timer(self._connection.server.idle_timeout)  # it is we who are slow
         else:
             last = reply.IDLE_BARE_LINE_END if self.session.bare_line_end else reply.IDLE

@@ -213,6 +213,8 @@ class Queue:
             self._fresh = deque(s for s in self._fresh if s.envelope.queue_id not in removed)
             self._paged = deque(s for s in self._paged if s.envelope.queue_id not in removed)
             self._fresh_octets = sum(len(stored.octets or b"") for stored in self._fresh)
+        for queue_id in removed:
+            log.emit(log.REMOVED, queue_id=queue_id)
 
     # -- delivering ------------------------------------------------------------------------------------
 

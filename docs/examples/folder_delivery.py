@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -34,6 +34,9 @@ class Folder:
 
     def deliver(self, envelope: Envelope, content: IContent) -> "Deferred[Mapping[Path, Outcome]]":
         return Deferred.fromCoroutine(self._deliver(envelope, content))
+
+    def stop(self) -> "Deferred[None]":
+        return succeed(None)
 
     async def _deliver(self, envelope: Envelope, content: IContent) -> Mapping[Path, Outcome]:
         message = self._folder / f"{envelope.queue_id}.eml"
