@@ -3,6 +3,7 @@
 It demands STARTTLS and hands every message on over LMTP, byte for byte.  Postfix runs only as root.
 """
 
+import os
 import shutil
 import smtplib
 import socket
@@ -74,6 +75,13 @@ class Postfix:
         self.port = free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="core-"))  # short: there are unix sockets in it
         self._process: subprocess.Popen[bytes] | None = None
+        umask = os.umask(0o022)  # whatever another test has left: Postfix has several users
+        try:
+            self._lay_out(authority)
+        finally:
+            os.umask(umask)
+
+    def _lay_out(self, authority: Authority) -> None:
         self.directory.chmod(0o755)
         chain, key = authority.files("localhost")
         facts = {"directory": self.directory, "lmtp": self.core.port, "port": self.port}
@@ -95,6 +103,7 @@ class Postfix:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            umask=0o022,
         )
         end = monotonic() + seconds
         while True:

@@ -38,6 +38,7 @@ class Pieces(SynchronousTestCase):
     """What is made before the start."""
 
     def setUp(self) -> None:
+        self.addCleanup(os.umask, os.umask(0o022))  # the command sets its own, in this process
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
 
