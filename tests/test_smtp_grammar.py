@@ -179,7 +179,7 @@ class CommandTests(SynchronousTestCase):
             self.assertIsNone(grammar.command(line)[0], line)
 
     def test_verbs_that_unicode_folds_to_ascii(self) -> None:
-        """In the upper case of text, a dotless i is I, and a long s is S: a filter in front of us would not know."""
+        """In the upper case of text, a dotless i is I, and a long s is S; a filter before us may not know."""
         for line in ("ma\u0131l FROM:<a@b.nl>", "r\u017fet", "\u017ftarttls", "\ufb06arttls", "RS\u00c9T"):
             self.assertIsNone(grammar.command(line.encode())[0], line)
         self.assertEqual(refused(grammar.chunk, "5 LA\u017fT"), reply.BDAT_SYNTAX)
@@ -262,7 +262,8 @@ class BacktrackingTests(SynchronousTestCase):
             long = (seed * 12_288)[:12_000]
             for text in (
                 f"FROM:<{long}", f"FROM:<{long}>", f"FROM:<{long}!>x", f'FROM:<"{long}',
-                f"FROM:<{long}@b.nl> {long}",                f"FROM:<a@{long}!>", f"FROM:<@{long}>", f"FROM:<@a:{long}!>", f"FROM:{' ' * 6000}{long}",
+                f"FROM:<{long}@b.nl> {long}", f"FROM:<a@{long}!>", f"FROM:<@{long}>",
+                f"FROM:<@a:{long}!>", f"FROM:{' ' * 6000}{long}",
                 f"FROM:<> AUTH={long}!\x7f", f"FROM:<> {long}",
             ):  # fmt: skip
                 attempt(grammar.mail, text, PARSERS)

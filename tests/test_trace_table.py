@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "docs"))
 
-import trace_table  # noqa: E402
+import trace_table
 
 
 class TraceTableTests(SynchronousTestCase):
