@@ -224,7 +224,10 @@ class SQLAccounts:
                 try:
                     version = self._schema_version()
                     break
-                except (OperationalError, IntegrityError):
+                except IntegrityError:
+                    if not tries_left:  # else another process has just made them: they are there to be read
+                        raise
+                except OperationalError:
                     # Another process makes them at this very moment, perhaps; one that keeps them locked,
                     # or a server that does not answer, has taken long enough.
                     if not tries_left or monotonic() - began > _SECONDS / 2:
