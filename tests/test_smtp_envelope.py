@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from digipoort_msa.smtp.envelope import NULL_PATH, Envelope, Path
+from digipoort_msa.smtp.envelope import NULL_PATH, Path
 from tests.requirements import proves
 
 
@@ -44,10 +44,3 @@ class PathTests(SynchronousTestCase):
         path = Path("a", "b.nl")
         self.assertRaises(AttributeError, setattr, path, "domain", "\r\n")
         self.assertEqual(len({path, Path("a", "b.nl"), Path("A", "b.nl")}), 2)
-
-
-class EnvelopeTests(SynchronousTestCase):
-    def test_iterates_over_its_recipients(self) -> None:
-        recipients = (Path("a", "b.nl"), Path("c", "d.nl"))
-        envelope = Envelope("1", "r", "u", "s", NULL_PATH, recipients, 0.0)
-        self.assertEqual(tuple(envelope), recipients)

@@ -5,7 +5,6 @@ no code that receives one has to look again (GHSA-v3q9-hj7j-63hq).
 """
 
 import re
-from collections.abc import Iterator
 
 from attrs import field, frozen
 
@@ -91,9 +90,6 @@ class Envelope:
     recipients: tuple[Path, ...]
     received_at: float  # seconds since the epoch, UTC
     parameters: MailParameters = MailParameters()
-
-    def __iter__(self) -> Iterator[Path]:
-        return iter(self.recipients)
 
 
 @frozen
