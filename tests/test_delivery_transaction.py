@@ -322,6 +322,11 @@ class SuitabilityTests(TransactionTestCase):
         self.hop("8BITMIME")
         self.assertEqual(self.codes(envelope(smtputf8=True), self.EIGHT_BIT), {"c": "554 5.6.9"})
 
+    def test_the_reason_blames_no_header_that_is_ascii(self) -> None:
+        self.hop("8BITMIME")
+        [reason] = self.deliver(envelope(smtputf8=True), self.EIGHT_BIT).values()
+        self.assertNotIn("header", reason)
+
     def test_every_recipient_once(self) -> None:
         outcomes = self.relay.deliver(envelope("a@example.nl", "a@example.nl"), MESSAGE)
         self.network.pump()

@@ -150,6 +150,7 @@ class Life(InstalledTestCase):
             python(server, Login("PLAIN", implicit=True), MESSAGE)
             (message,) = core.wait(bool)
             self.assertForwarded(message.content)
+            server.await_log(r"queued as \w+")  # a daemon has no standard output to log to
         finally:
             signal.pidfd_send_signal(handle, signal.SIGTERM)
             end = monotonic() + 20

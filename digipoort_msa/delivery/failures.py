@@ -67,8 +67,8 @@ def not_stored(reason: str) -> Reply:
 NOT_CANONICAL = reply(554, "5.6.0", "the content has a CR or LF on its own, or no end to its last line")
 NEEDS_8BITMIME = reply(554, "5.6.3", "the next hop does not take 8-bit content (8BITMIME)")
 ADDRESS_NEEDS_SMTPUTF8 = reply(553, "5.6.7", "the next hop does not take addresses outside ASCII (SMTPUTF8)")
-HEADER_NEEDS_SMTPUTF8 = reply(
-    554, "5.6.9", "the next hop does not take header fields outside ASCII (SMTPUTF8)"
+HEADER_NEEDS_SMTPUTF8 = reply(  # where the octets outside ASCII are, in header or body, is not looked for
+    554, "5.6.9", "sent with SMTPUTF8 and not all ASCII, which the next hop does not take (SMTPUTF8)"
 )
 TOO_BIG = reply(552, "5.3.4", "the message is bigger than the next hop takes")
 
