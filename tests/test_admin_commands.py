@@ -52,6 +52,13 @@ class Check(SynchronousTestCase):
             ],
         )
 
+    def test_problems_for_a_script(self) -> None:
+        self.tables["limits"] = {"error": 3}
+        result = self.check("--json")
+        self.assertEqual((result.exit_code, result.stderr), (os.EX_CONFIG, ""))
+        text = "limits.error = 3: unknown key; did you mean errors?"
+        self.assertEqual(json.loads(result.stdout), {"problems": [{"key": "limits.error", "text": text}]})
+
     def test_warnings(self) -> None:
         """On standard error; the settings are printed all the same."""
         self.tables["delivery"]["relay"]["tls"] = "none"

@@ -156,6 +156,12 @@ class VerdictTests(TransactionTestCase):
             dict.fromkeys("abc", "550 5.7.1"),
         )
 
+    @proves("D3")
+    def test_a_hop_that_wants_a_login_loses_no_message(self) -> None:
+        """It is the settings that are wrong, and an operator mends them: no message may fail for it."""
+        for said in (b"530 5.7.0 Authentication required\r\n", b"535 5.7.8 No\r\n"):
+            self.assertEqual(self.both({"MAIL": [said]}), dict.fromkeys("abc", "451 4.7.0"))
+
     def test_all_recipients_refused(self) -> None:
         answers: dict[str, list[bytes | None]] = {"RCPT": [b"550 5.1.1 Who?\r\n"] * 3}
         self.assertEqual(self.both(answers), dict.fromkeys("abc", "550 5.1.1"))

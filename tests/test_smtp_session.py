@@ -221,7 +221,7 @@ class SecureTests(SynchronousTestCase):
                 C: RSET now
                 S: 501 5.5.4 This command takes no parameters
                 C: EHLO
-                S: 501 5.5.4 Syntax: EHLO hostname
+                S: 501 5.5.4 Syntax: EHLO hostname, or HELO hostname
                 C: EXPN all
                 S: 500 5.5.2 Command not recognized
                 C: quit

@@ -6,7 +6,7 @@ import click
 
 from digipoort_msa import __version__, config
 from digipoort_msa.admin.account import account
-from digipoort_msa.admin.console import Console, json_option, pass_console, print_json
+from digipoort_msa.admin.console import Console, NotConfigured, json_option, pass_console, print_json
 from digipoort_msa.admin.queue import queue
 from digipoort_msa.admin.sandbox import sandbox
 
@@ -36,9 +36,16 @@ def main(context: click.Context, config_file: Path) -> None:
 def check(console: Console, as_json: bool) -> None:
     """Say what is wrong with the configuration, or print the effective settings.
 
-    Exits with 78 where something is wrong.  Warnings go to standard error.
+    Exits with 78 where something is wrong.  Warnings go to standard error.  With --json the problems, too,
+    are a document: {"problems": [{"key": ..., "text": ...}]}.
     """
-    settings = console.load(files=True)
+    try:
+        settings = console.load(files=True)
+    except NotConfigured as error:
+        if not as_json:
+            raise
+        print_json({"problems": [{"key": one.key, "text": str(one)} for one in error.problems]})
+        raise SystemExit(error.exit_code) from None
     for warning in config.warnings(settings):
         click.echo(f"warning: {warning}", err=True)
     if as_json:

@@ -25,6 +25,7 @@ class NotConfigured(click.ClickException):
 
     def __init__(self, error: ConfigError) -> None:
         super().__init__(str(error))
+        self.problems = error.problems
 
     def show(self, file: IO[Any] | None = None) -> None:
         """A line for each problem, and nothing else."""

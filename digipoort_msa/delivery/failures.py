@@ -53,6 +53,11 @@ def not_authenticated(hop: str, said: str) -> Reply:
     return _temporary("4.7.8", f"{hop} did not accept our credentials: {said}")
 
 
+def login_wanted(hop: str, said: Reply) -> Reply:
+    """The hop takes nothing from us without a login or TLS (RFC 4954 6): the settings' fault, no message's."""
+    return _temporary("4.7.0", f"{hop} asks for a login or TLS that the settings do not give it: {said}")
+
+
 # -- temporary: on our side -------------------------------------------------------------------------
 STOPPING = reply(451, "4.3.2", "the relay is stopping")
 UNREADABLE = reply(451, "4.3.0", "the stored content cannot be read")

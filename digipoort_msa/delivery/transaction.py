@@ -24,6 +24,10 @@ from digipoort_msa.smtp.reply import Reply
 _LONGEST_GROUP = 16_384  # octets of commands in one write
 
 
+#: What a hop says to MAIL or RCPT where it wants us to log in, or to log in better (RFC 4954 6, RFC 3207 4).
+_LOGIN_WANTED = frozenset({530, 534, 535, 538})
+
+
 async def transact(session: Session, envelope: Envelope, content: IContent) -> Mapping[Path, Reply]:
     """Offer a message to the hop, once.
 
@@ -184,6 +188,8 @@ class _Transaction:
     def _verdict(self, reply: Reply) -> Reply:
         if reply.code // 100 == 3:
             self._expect(reply, 250)
+        if reply.code in _LOGIN_WANTED:
+            return failures.login_wanted(self.session.connection.hop, reply)
         return reply
 
     def _expect(self, reply: Reply, code: int) -> None:
