@@ -54,7 +54,7 @@ def not_authenticated(hop: str, said: str) -> Reply:
 
 
 def login_wanted(hop: str, said: Reply) -> Reply:
-    """The hop takes nothing from us without a login or TLS (RFC 4954 6): the settings' fault, no message's."""
+    """The hop takes nothing without a login or TLS (RFC 4954 6): the settings' fault, not a message's."""
     return _temporary("4.7.0", f"{hop} asks for a login or TLS that the settings do not give it: {said}")
 
 
