@@ -1,27 +1,14 @@
-"""An MSA in this process, on loopback, with a test authority; and a client that speaks to it.
+"""An MSA in this process, on loopback, with a test authority.
 
-The server runs on trial's reactor; the client is blocking code with real sockets and OpenSSL, run in a
-thread by :meth:`MSATestCase.run_client`, each of its steps bounded by ``PATIENCE``.
+The server runs on trial's reactor; the client of :mod:`tests.msa_client` is run in a thread by
+:meth:`MSATestCase.run_client`.
 """
 
-import base64
-import functools
 import os
-import socket
-import ssl
-import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
-from attrs import define, field, frozen
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from attrs import define, field
 from twisted.internet import reactor as global_reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -44,110 +31,13 @@ from digipoort_msa.server.admission import Admission
 from digipoort_msa.server.connection import Connection
 from digipoort_msa.server.factory import SubmissionFactory
 from digipoort_msa.server.protocol import SubmissionProtocol
-from digipoort_msa.server.tls import ServerTLS, TLSFiles
+from digipoort_msa.server.tls import ServerTLS
 from digipoort_msa.smtp.envelope import Envelope
 from digipoort_msa.smtp.settings import SessionSettings
 from digipoort_msa.submission import Submitter
 from tests.account_doubles import CountingHashing, Inline, MemoryStore, account
-from tests.digest_client import check_rspauth, respond
-
-PATIENCE = 20  # seconds, far more than a step needs
-
-HOSTNAME = "msa.overheidstransactiepoort.nl"
-REALM = "overheidstransactiepoort.nl"
-ACCOUNT, PASSWORD = "mijnbedrijf", "g€heim"
-MESSAGE = b"Subject: aangifte\r\n\r\n.regel met een punt\r\n\xe9\x00\r\n"
-
-Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-
-
-# -- certificates ----------------------------------------------------------------------------------------
-
-
-@frozen
-class Certificates:
-    """What the server and its clients show and trust, as PEM files in one folder."""
-
-    directory: Path
-    ca: Path
-    ec: TLSFiles
-    rsa: TLSFiles
-    client: Path  # a client's certificate and key
-    stranger: Path  # the same, of an authority that nobody trusts
-
-
-@functools.cache
-def certificates() -> Certificates:
-    """Made once in a run."""
-    keep = tempfile.TemporaryDirectory(prefix="msa-test-")
-    _kept.append(keep)
-    directory = Path(keep.name)
-    authority_key, stranger_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    authority = _sign("Test CA", authority_key, "Test CA", authority_key, ca=True)
-    (directory / "ca.pem").write_bytes(authority)
-
-    def issue(name: str, key: Key, issuer: str = "Test CA", issuer_key: Key = authority_key) -> Path:
-        (directory / f"{name}.pem").write_bytes(_sign(name, key, issuer, issuer_key) + authority)
-        (directory / f"{name}.key").write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        )
-        return directory / f"{name}.pem"
-
-    keys: dict[str, Key] = {
-        "ec": ec.generate_private_key(ec.SECP256R1()),
-        "rsa": rsa.generate_private_key(65537, 2048),
-        "client": ec.generate_private_key(ec.SECP256R1()),
-    }
-    for name, key in keys.items():
-        issue(name, key)
-    issue("stranger", ec.generate_private_key(ec.SECP256R1()), "Nobody's CA", stranger_key)
-    return Certificates(
-        directory=directory,
-        ca=directory / "ca.pem",
-        ec=TLSFiles(directory / "ec.pem", directory / "ec.key"),
-        rsa=TLSFiles(directory / "rsa.pem", directory / "rsa.key"),
-        client=directory / "client.pem",
-        stranger=directory / "stranger.pem",
-    )
-
-
-_kept: list[Any] = []  # the folders go with the process
-
-
-def _sign(name: str, key: Key, issuer: str, issuer_key: Key, *, ca: bool = False) -> bytes:
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(_name(name))
-        .issuer_name(_name(issuer))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=5))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
-        )
-    )
-    if ca:
-        others = (
-            "digital_signature content_commitment key_encipherment data_encipherment key_agreement "
-            "encipher_only decipher_only"
-        )
-        usage = dict.fromkeys(others.split(), False)
-        builder = builder.add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), True)
-    else:
-        names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(Encoding.PEM)
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-# -- the server ------------------------------------------------------------------------------------------
+from tests.msa_certificates import certificates
+from tests.msa_client import ACCOUNT, HOSTNAME, MESSAGE, PASSWORD, PATIENCE, REALM, plain, transaction
 
 
 @implementer(IIncoming)
@@ -437,126 +327,6 @@ class Wire:
         """One transaction, pipelined; returns its replies."""
         self.send(transaction(message))
         return self.read()
-
-
-# -- the client ------------------------------------------------------------------------------------------
-
-
-def plain(username: str = ACCOUNT, password: str = PASSWORD) -> str:
-    """PLAIN's response, in base64."""
-    return b64(f"\0{username}\0{password}".encode())
-
-
-def b64(octets: bytes) -> str:
-    return base64.b64encode(octets).decode()
-
-
-def mail() -> bytes:
-    """Up to DATA."""
-    return b"MAIL FROM:<ik@mijnbedrijf.nl>\r\nRCPT TO:<belastingdienst@overheid.nl>\r\nDATA\r\n"
-
-
-def stuffed(message: bytes) -> bytes:
-    """As it goes behind DATA, with its end."""
-    return (b"\r\n" + message).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
-
-
-def transaction(message: bytes = MESSAGE) -> bytes:
-    """MAIL, RCPT, DATA and content, as one pipeline that does not wait for the 354."""
-    return mail() + stuffed(message)
-
-
-def client_context(**options: Any) -> ssl.SSLContext:
-    """A client that trusts the test authority and wants ``localhost``."""
-    context = ssl.create_default_context(cafile=str(certificates().ca))
-    for name, value in options.items():
-        setattr(context, name, value)
-    return context
-
-
-class Client:
-    """A blocking client."""
-
-    def __init__(self, port: int, context: ssl.SSLContext | None = None, *, implicit: bool = False) -> None:
-        self._buffer = b""
-        self.context = context or client_context()
-        self.socket: socket.socket | ssl.SSLSocket
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
-        if implicit:
-            self.handshake()
-
-    def __enter__(self) -> "Client":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def handshake(self, session: ssl.SSLSession | None = None) -> None:
-        assert not self._buffer, "the server spoke in clear behind STARTTLS"
-        self.socket = self.context.wrap_socket(self.socket, server_hostname="localhost", session=session)
-
-    def send(self, octets: bytes) -> None:
-        self.socket.sendall(octets)
-
-    def reply(self) -> str:
-        """The next reply, with all its lines."""
-        text = ""
-        while True:
-            while b"\r\n" not in self._buffer:
-                more = self.socket.recv(65536)
-                if not more:
-                    raise EOFError(f"closed after {text!r} {self._buffer!r}")
-                self._buffer += more
-            line, _, self._buffer = self._buffer.partition(b"\r\n")
-            text += line.decode() + "\r\n"
-            if line[3:4] == b" ":
-                return text
-
-    def ask(self, line: str) -> str:
-        self.send(f"{line}\r\n".encode())
-        return self.reply()
-
-    def rest(self) -> bytes:
-        """All there is until the server closes."""
-        octets = self._buffer
-        try:
-            while more := self.socket.recv(65536):
-                octets += more
-        except (ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            pass
-        return octets
-
-    def start_tls(self) -> str:
-        """STARTTLS and the handshake; returns the greeting."""
-        greeting = self.reply()
-        assert self.ask("STARTTLS") == "220 Ready to start TLS\r\n"
-        self.handshake()
-        return greeting
-
-    def digest(self, username: str = ACCOUNT, password: str = PASSWORD, host: str = "localhost") -> list[str]:
-        """AUTH DIGEST-MD5 as RFC 2831 has it; returns the replies."""
-        replies = [self.ask("AUTH DIGEST-MD5")]
-        response = respond(base64.b64decode(replies[0][4:]), username, password, f"smtp/{host}")
-        replies.append(self.ask(b64(response)))
-        if replies[1].startswith("334 "):
-            assert check_rspauth(base64.b64decode(replies[1][4:]), response, password)
-            replies.append(self.ask(""))
-        return replies
-
-    def login(self, username: str = ACCOUNT, password: str = PASSWORD) -> str:
-        return self.ask(f"AUTH PLAIN {plain(username, password)}")
-
-    def submit(self, message: bytes = MESSAGE) -> str:
-        """One transaction, step by step; returns the last reply."""
-        for line, code in {
-            "MAIL FROM:<ik@mijnbedrijf.nl>": "250",
-            "RCPT TO:<belastingdienst@overheid.nl>": "250",
-            "DATA": "354",
-        }.items():
-            answer = self.ask(line)
-            assert answer.startswith(code), answer
-        self.send(stuffed(message))
-        return self.reply()
 
 
 def memory() -> int:

@@ -12,20 +12,8 @@ from digipoort_msa.interfaces import IRealms, Unavailable
 from digipoort_msa.sasl.digest_md5 import digest_secrets
 from tests.account_doubles import account, password_credential
 from tests.digest_client import respond
-from tests.msa import (
-    ACCOUNT,
-    PASSWORD,
-    REALM,
-    Client,
-    ClockTestCase,
-    MSATestCase,
-    Wire,
-    _hashing,
-    b64,
-    make_realms,
-    make_store,
-    plain,
-)
+from tests.msa import ClockTestCase, MSATestCase, Wire, _hashing, make_realms, make_store
+from tests.msa_client import ACCOUNT, PASSWORD, REALM, Client, b64, plain
 from tests.requirements import proves
 
 SUCCESS = "235 2.7.0 Authentication successful\r\n"

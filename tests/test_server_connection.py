@@ -9,7 +9,8 @@ from twisted.internet.address import UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.server.admission import Admission
-from tests.msa import Client, ClockTestCase, MSATestCase
+from tests.msa import ClockTestCase, MSATestCase
+from tests.msa_client import Client
 from tests.requirements import proves
 
 TOO_MANY = "421 4.7.0 Too many connections; try again later\r\n"

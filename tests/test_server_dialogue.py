@@ -3,16 +3,8 @@
 import ssl
 import time
 
-from tests.msa import (
-    ACCOUNT,
-    HOSTNAME,
-    MESSAGE,
-    Client,
-    MSATestCase,
-    plain,
-    stuffed,
-    transaction,
-)
+from tests.msa import MSATestCase
+from tests.msa_client import ACCOUNT, HOSTNAME, MESSAGE, Client, plain, stuffed, transaction
 from tests.requirements import proves
 
 CLEAR_EHLO = (

@@ -5,7 +5,8 @@ import socket
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from tests.msa import Client, MSATestCase, make_realms, stuffed
+from tests.msa import MSATestCase, make_realms
+from tests.msa_client import Client, stuffed
 from tests.requirements import proves
 
 V1 = b"PROXY TCP4 198.51.100.7 192.0.2.1 40000 465\r\n"

@@ -8,16 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 
 from digipoort_msa.smtp.input import MAX_LINE
-from tests.msa import (
-    MESSAGE,
-    Client,
-    ClockTestCase,
-    MemorySpool,
-    MSATestCase,
-    mail,
-    memory,
-    stuffed,
-)
+from tests.msa import ClockTestCase, MemorySpool, MSATestCase, memory
+from tests.msa_client import MESSAGE, Client, mail, stuffed
 
 
 class FlowTests(ClockTestCase):

@@ -5,16 +5,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tests.msa import (
-    MESSAGE,
-    Client,
-    ClockTestCase,
-    MSATestCase,
-    b64,
-    mail,
-    stuffed,
-    transaction,
-)
+from tests.msa import ClockTestCase, MSATestCase
+from tests.msa_client import MESSAGE, Client, b64, mail, stuffed, transaction
 from tests.requirements import proves
 
 

@@ -22,7 +22,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.server.tls import ServerTLS, TLSFiles, TLSFilesError, describe_failure
-from tests.msa import PATIENCE, Client, MSATestCase, certificates, client_context
+from tests.msa import MSATestCase
+from tests.msa_certificates import certificates
+from tests.msa_client import PATIENCE, Client, client_context
 from tests.requirements import proves
 
 V = ssl.TLSVersion

@@ -35,16 +35,9 @@ from digipoort_msa.service import (
 )
 from digipoort_msa.spool.schema import SpoolError
 from tests.configurations import with_files
-from tests.msa import (
-    ACCOUNT,
-    MESSAGE,
-    PASSWORD,
-    Client,
-    MSATestCase,
-    certificates,
-    client_context,
-    stuffed,
-)
+from tests.msa import MSATestCase
+from tests.msa_certificates import certificates
+from tests.msa_client import ACCOUNT, MESSAGE, PASSWORD, Client, client_context, stuffed
 from tests.requirements import proves
 
 REALM = "overheidstransactiepoort.nl"
