@@ -30,6 +30,7 @@ from digipoort_msa.admin.sandbox import (
     prepare,
     sandbox,
 )
+from tests.shell import environment
 
 ROOT = Path(__file__).parent.parent
 
@@ -221,7 +222,12 @@ class Running(SynchronousTestCase):
         for client, command in recipes(facts).items():
             self.assertIn(f"# {client}\n{command}\n", self.welcome)
             done = subprocess.run(
-                ["sh", "-c", command], capture_output=True, text=True, timeout=60, input="NOOP\nQUIT\n"
+                ["sh", "-c", command],
+                env=environment(),
+                input="NOOP\nQUIT\n",
+                capture_output=True,
+                text=True,
+                timeout=60,
             )
             outputs[client] = done.stdout + done.stderr
             self.assertEqual(done.returncode, 0, f"{client}: {outputs[client]}")

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.admin.recipes import RECIPIENT, SENDER, Sandbox, recipes
 from tests.requirements import proves
+from tests.shell import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -81,6 +82,7 @@ class RunningTests(SynchronousTestCase):
         done = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", command],
             cwd=self.folder,
+            env=environment(),
             input=typed,
             capture_output=True,
             text=True,
