@@ -1,7 +1,8 @@
 """Replies: the one catalogue of everything the MSA says to a client (RFC 5321 4.2, RFC 3463).
 
-Each fixed reply is one named constant with a comment that says when it is sent; no reply stands as a
-literal anywhere else.  A refusal travels as :class:`Refused`: the reply goes to the client, the cause
+Each fixed reply is one named constant with a comment that says when it is sent; nothing that a client hears
+stands as a literal anywhere else.  (What a delivery says where no hop spoke is for the queue and the log: it
+stands with the deliveries.)  A refusal travels as :class:`Refused`: the reply goes to the client, the cause
 only to the log.  No octet of the client's is ever part of a reply (M1).
 """
 
