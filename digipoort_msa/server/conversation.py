@@ -158,7 +158,7 @@ class Conversation:
     # -- refusals -------------------------------------------------------------------------------------
 
     def _refused(self, failure: Failure, event: events.Asks) -> Reply:
-        command = type(event).__name__
+        command = event.verb.value
         if isinstance(failure.value, Refused):
             self._log_refusal(command, failure.value.reply, failure.value.cause)
             return failure.value.reply

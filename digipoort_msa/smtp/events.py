@@ -5,17 +5,21 @@ replies in order under PIPELINING.  The others only tell.
 """
 
 from enum import Enum
+from typing import ClassVar
 
 from attrs import frozen
 
 from digipoort_msa.smtp.envelope import MailParameters, Path, RcptParameters
 from digipoort_msa.smtp.reply import Reply
+from digipoort_msa.smtp.states import Verb
 
 
 class Asks:
     """Base of the events that await :meth:`Session.answer`."""
 
     __slots__ = ()
+
+    verb: ClassVar[Verb]  # what it is about, for the log
 
 
 class Wait(Enum):
@@ -30,6 +34,8 @@ class Wait(Enum):
 class Mail(Asks):
     """MAIL; a positive answer opens the transaction."""
 
+    verb: ClassVar[Verb] = Verb.MAIL
+
     reverse_path: Path
     parameters: MailParameters
 
@@ -38,6 +44,8 @@ class Mail(Asks):
 class Recipient(Asks):
     """RCPT."""
 
+    verb: ClassVar[Verb] = Verb.RCPT
+
     forward_path: Path
     parameters: RcptParameters
 
@@ -45,6 +53,8 @@ class Recipient(Asks):
 @frozen
 class ContentBegins(Asks):
     """DATA, or the first BDAT; answer 354 or a refusal.  The 354 is not sent to a BDAT."""
+
+    verb: ClassVar[Verb] = Verb.DATA
 
 
 @frozen
@@ -58,6 +68,8 @@ class Content:
 class ContentEnds(Asks):
     """The content is complete and well-formed; answer once it is stored."""
 
+    verb: ClassVar[Verb] = Verb.END_OF_DATA
+
 
 @frozen
 class Aborted:
@@ -68,6 +80,8 @@ class Aborted:
 class Authenticate(Asks):
     """AUTH; answer 334 (:func:`reply.challenge`), 235 or a refusal."""
 
+    verb: ClassVar[Verb] = Verb.AUTH
+
     mechanism: str  # upper case, one of those offered
     initial_response: bytes | None  # decoded; b"" is "="
 
@@ -75,6 +89,8 @@ class Authenticate(Asks):
 @frozen
 class Response(Asks):
     """The client's response to a challenge, decoded; answer as for :class:`Authenticate`."""
+
+    verb: ClassVar[Verb] = Verb.AUTH
 
     octets: bytes
 
