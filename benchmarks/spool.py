@@ -97,7 +97,7 @@ class Run:
 
     async def _submit(self, until: float) -> None:
         while time.perf_counter() < until:
-            incoming = self.spool.receive()
+            incoming = self.spool.receive("example.nl")
             incoming.write(OCTETS)
             await incoming.commit(envelope(incoming.queue_id))
             self.kept += 1

@@ -149,17 +149,36 @@ class IPolicy(Interface):
         """At the end of data: may this message pass?  ``head`` is its first octets, 64 KiB at most."""
 
 
-class ISpool(Interface):
-    """Stable storage for accepted messages."""
+class IIntake(Interface):
+    """What takes messages in and answers for them: stable storage, or the next hop itself (M6)."""
 
-    def receive():
-        """Begin to store a message; returns :class:`IIncoming` at once, with a fresh queue id."""
+    def receive(realm):
+        """Begin a message; returns :class:`IIncoming` at once, with a fresh queue id.
+
+        :param realm: ``str``, the realm that its account belongs to.
+        :raise Refused: no message can be taken now, for want of space say: 452.
+        """
 
 
 class IIncoming(Interface):
-    """A message on its way into the spool."""
+    """A message on its way in.  Where it goes to stable storage, ``sender`` and ``recipient`` are nothing but
+    ``None``; where a next hop takes it, they are that hop's verdicts."""
 
     queue_id = Attribute("str: unique for as long as logs are kept")
+
+    def sender(envelope):
+        """MAIL: ``envelope`` has no recipients yet.
+
+        :return: ``None``, now or as a Deferred.
+        :raise Refused: the hop says no, or none can be reached; also as the Deferred's failure.
+        """
+
+    def recipient(path, parameters):
+        """RCPT: one more recipient.
+
+        :return: ``None``, now or as a Deferred.
+        :raise Refused: this recipient is not accepted; the others stand.
+        """
 
     def write(octets):
         """Append content; returns ``None``, or a Deferred to wait for before writing more."""
@@ -170,6 +189,7 @@ class IIncoming(Interface):
         :param envelope: :class:`~digipoort_msa.smtp.envelope.Envelope` with this queue id.
         :return: Deferred that fires with the content's location (``str``, for the log) once the message
             survives a power cut.  Its failure means that nothing was kept.
+        :raise Refused: (as the failure) with the reply for the client; any other failure is a 451.
         """
 
     def abort():
@@ -215,4 +235,33 @@ class IDelivery(Interface):
         """Let go of connections and files; no delivery is under way then, or asked for later.
 
         :return: a Deferred that fires when all is let go of.
+        """
+
+
+class INotifications(Interface):
+    """Tells senders what became of their messages (RFC 3464); one object for each realm.
+
+    It writes, and sends nothing: the queue keeps what it has written in the same transaction that records
+    the news, and delivers it like any other message, with the null reverse-path.
+    """
+
+    def may_tell(envelope):
+        """May the sender be told at all?
+
+        Not where the reverse-path is null (no notification of a notification), nor where it is not known to
+        be the account's own: a notification must not be a way to send mail to strangers.
+
+        :return: ``str | None``: why not, for the log and the operator; ``None`` where it may.
+        """
+
+    def write(envelope, content, fates, queue_id, now, retry_until):
+        """Write one notification about some recipients of a message.
+
+        :param envelope: the message's :class:`~digipoort_msa.smtp.envelope.Envelope`.
+        :param content: the message's :class:`IContent`.
+        :param fates: ``Sequence[Fate]``, not empty: what to tell of whom.
+        :param queue_id: ``str``, the notification's own; its ``Message-ID`` is made of it.
+        :param now: seconds since the epoch.
+        :param retry_until: seconds since the epoch at which a delayed message is given up.
+        :return: ``Deferred[bytes]``: a whole message (RFC 5322), CRLF line ends, 512 KiB at most.
         """

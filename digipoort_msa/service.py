@@ -183,7 +183,7 @@ class SubmissionService(MultiService):
             credentials = Credentials(relay.username, lines[0] if lines else "")
         return Relay(
             self._reactor,
-            [Hop.from_text(text) for text in relay.next_hops],
+            [Hop.from_text(hop.hop) for hop in relay.next_hops],
             self._settings.server.hostname,
             ClientTLS(relay.tls, relay.ca),
             credentials=credentials,

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from digipoort_msa import log
-from digipoort_msa.interfaces import IIncoming, IPolicy, ISpool, ISubmission, ISubmitter
+from digipoort_msa.interfaces import IIncoming, IIntake, IPolicy, ISubmission, ISubmitter
 from digipoort_msa.smtp import reply
 from digipoort_msa.smtp.envelope import Envelope, MailParameters, Path, RcptParameters, Trace
 from digipoort_msa.smtp.reply import Refused
@@ -37,7 +37,7 @@ class Submitter:
 
     realm: str
     account: str
-    _spool: ISpool
+    _spool: IIntake
     _clock: IReactorTime
     _policies: tuple[IPolicy, ...] = ()
     _add_missing_headers: bool = False  # RFC 6409 8; off by default (M2)
@@ -58,7 +58,7 @@ class Submitter:
                 parameters=parameters,
             ),
             trace,
-            self._spool.receive(),
+            self._spool.receive(self.realm),
             self._policies,
             self._add_missing_headers,
         )

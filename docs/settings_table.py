@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -74,8 +74,12 @@ def _below(model: type[BaseModel], place: str) -> Iterator[tuple[str, type[BaseM
 
 
 def _inner(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a field that is a table, or an array of tables."""
-    kinds: tuple[Any, ...] = (field.annotation, *get_args(field.annotation))
+    """The model of a field that is a table, or an array of tables; a realm's own table is told of where the
+    general one is."""
+    kinds: list[Any] = [field.annotation]
+    if get_origin(field.annotation) is tuple:
+        items = get_args(field.annotation)
+        kinds = [get_args(item)[0] if get_origin(item) is Annotated else item for item in items]
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 

@@ -24,7 +24,7 @@ from digipoort_msa.accounts.cache import VerifiedPasswords
 from digipoort_msa.accounts.passwords import Passwords
 from digipoort_msa.accounts.realm import Realm, Realms
 from digipoort_msa.accounts.throttle import Throttle
-from digipoort_msa.interfaces import IIncoming, ISpool
+from digipoort_msa.interfaces import IIncoming, IIntake
 from digipoort_msa.sasl.digest_md5 import digest_secrets
 from digipoort_msa.sasl.registry import MECHANISMS
 from digipoort_msa.server.admission import Admission
@@ -32,7 +32,7 @@ from digipoort_msa.server.connection import Connection
 from digipoort_msa.server.factory import SubmissionFactory
 from digipoort_msa.server.protocol import SubmissionProtocol
 from digipoort_msa.server.tls import ServerTLS
-from digipoort_msa.smtp.envelope import Envelope
+from digipoort_msa.smtp.envelope import Envelope, Path, RcptParameters
 from digipoort_msa.smtp.settings import SessionSettings
 from digipoort_msa.submission import Submitter
 from tests.account_doubles import CountingHashing, Inline, MemoryStore, account
@@ -51,6 +51,12 @@ class MemoryIncoming:
     aborted: bool = False
     committed: "Deferred[str] | None" = None
     envelope: Envelope | None = None
+
+    def sender(self, envelope: Envelope) -> None:
+        """Memory takes them all."""
+
+    def recipient(self, path: Path, parameters: RcptParameters) -> None:
+        """Memory takes them all."""
 
     def write(self, octets: bytes) -> "Deferred[None] | None":
         self.octets += octets
@@ -75,7 +81,7 @@ class MemoryIncoming:
         self.aborted = True
 
 
-@implementer(ISpool)
+@implementer(IIntake)
 @define(eq=False)
 class MemorySpool:
     """Keeps messages in lists; with ``held``, a commit fires when the test says so."""
@@ -85,7 +91,7 @@ class MemorySpool:
     incoming: list[MemoryIncoming] = field(factory=list)
     kept: list[tuple[Envelope, bytes]] = field(factory=list)
 
-    def receive(self) -> MemoryIncoming:
+    def receive(self, realm: str) -> MemoryIncoming:
         self.incoming.append(MemoryIncoming(self, f"Q{len(self.incoming) + 1:05}"))
         return self.incoming[-1]
 
@@ -97,7 +103,7 @@ class MemorySpool:
 
 def make_realms(
     reactor: Any,
-    spool: ISpool,
+    spool: IIntake,
     *,
     store: MemoryStore | None = None,
     policies: tuple[Any, ...] = (),

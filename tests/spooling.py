@@ -70,7 +70,7 @@ class SpoolTestCase(SynchronousTestCase):
 
     def kept(self, octets: bytes = b"Subject: x\r\n\r\ny\r\n", **fields: Any) -> str:
         """Spool a message; returns its queue id."""
-        incoming = self.spool.receive()
+        incoming = self.spool.receive("example.nl")
         incoming.write(octets)
         self.result(incoming.commit(envelope(incoming.queue_id, **fields)))
         return incoming.queue_id

@@ -87,8 +87,9 @@ class Documents(SynchronousTestCase):
         self.assertEqual(
             lines,
             [
-                'delivery.relay.next-hops[0] = "core": should be "host:port", such as '
-                '"core.example.nl:25" or "[2001:db8::1]:25"'
+                'delivery.relay.next-hops[0].hop = "core": should be "host:port", such as '
+                '"core.example.nl:25" or "[2001:db8::1]:25"; "mx:example.nl", '
+                '"srv:_submission._tcp.example.nl", or "unix:/path"'
             ],
         )
 

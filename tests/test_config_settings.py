@@ -3,7 +3,8 @@
 from pydantic import ValidationError
 from twisted.trial.unittest import SynchronousTestCase
 
-from digipoort_msa.config.settings import MECHANISMS, Settings, host_and_port
+from digipoort_msa.config.settings import MECHANISMS, Settings
+from digipoort_msa.config.tables import host_and_port
 from digipoort_msa.sasl.registry import MECHANISMS as REGISTRY
 from tests.configurations import document
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.config import load
+from digipoort_msa.config.delivery import Lmtp
 from digipoort_msa.config.settings import Listener, Realm, Server, Settings
 from tests.configurations import with_files
 
@@ -56,6 +57,8 @@ class Sample(SynchronousTestCase):
             inner = field.annotation
             if isinstance(value, list) and value and isinstance(value[0], dict):
                 self.compare(value[0], {"listener": Listener, "realm": Realm}[name], f"{key}[0].")
+            elif isinstance(value, dict) and (field.default is None or isinstance(field.default, Lmtp)):
+                continue  # a realm's own table, or one that is as another
             elif isinstance(inner, type) and issubclass(inner, BaseModel):
                 self.compare(value, inner, f"{key}.")
             elif (model, name) in REQUIRED:

@@ -226,7 +226,7 @@ class SpoolDoubleTests(ClockTestCase):
         """The unexpected is a 451 and a logged failure; the session goes on."""
 
         class Broken(MemorySpool):
-            def receive(self) -> Any:
+            def receive(self, realm: str) -> Any:
                 raise RuntimeError("a defect")
 
         self.spool = Broken()

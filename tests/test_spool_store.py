@@ -15,7 +15,7 @@ from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from digipoort_msa.interfaces import IIncoming, ISpool
+from digipoort_msa.interfaces import IIncoming, IIntake
 from digipoort_msa.spool.operations import DueQuery, Stored
 from digipoort_msa.spool.schema import SpoolError
 from digipoort_msa.spool.store import Incoming, Spool
@@ -27,7 +27,7 @@ BIG = b"0123456789abcdef" * 16 * 1024  # 256 KiB
 
 class StoreTests(SpoolTestCase):
     def write(self, octets: bytes, piece: int = 32 * 1024) -> Incoming:
-        incoming = self.spool.receive()
+        incoming = self.spool.receive("example.nl")
         for start in range(0, len(octets), piece):
             room = incoming.write(octets[start : start + piece])
             if room is not None:
@@ -54,8 +54,8 @@ class StoreTests(SpoolTestCase):
         self.spool = self.started()
 
     def test_interfaces(self) -> None:
-        verifyObject(ISpool, self.spool)
-        verifyObject(IIncoming, self.spool.receive())
+        verifyObject(IIntake, self.spool)
+        verifyObject(IIncoming, self.spool.receive("example.nl"))
 
     @proves("M6", "M4")
     def test_every_size_comes_back_byte_for_byte(self) -> None:
@@ -75,7 +75,7 @@ class StoreTests(SpoolTestCase):
 
     def test_a_drip_of_octets_costs_what_they_are(self) -> None:
         """Kept one by one, two octets at a time would cost twenty times as much."""
-        incoming = self.spool.receive()
+        incoming = self.spool.receive("example.nl")
         tracemalloc.start()
         try:
             for number in range(30_000):
@@ -185,7 +185,7 @@ class StoreTests(SpoolTestCase):
             Spool(self.threads, self.directory).start()
 
     def test_not_started(self) -> None:
-        incoming = Spool(self.threads, self.directory).receive()
+        incoming = Spool(self.threads, self.directory).receive("example.nl")
         incoming.write(b"x")
         with self.assertRaisesRegex(SpoolError, "not been started"):
             incoming.commit(envelope(incoming.queue_id))
@@ -214,7 +214,7 @@ class StoreTests(SpoolTestCase):
         piece = bytes(64 * 1024)
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
-        incoming = self.spool.receive()
+        incoming = self.spool.receive("example.nl")
         for _ in range(50 * 16):
             if (room := incoming.write(piece)) is not None:
                 self.result(room)
@@ -241,7 +241,7 @@ spool = Spool(reactor, Path(sys.argv[1]))
 
 async def submit(number):
     while True:
-        incoming = spool.receive()
+        incoming = spool.receive("example.nl")
         for _ in range(1 if number else 40):
             room = incoming.write(incoming.queue_id.encode() * 256)
             if room:

@@ -11,15 +11,20 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from twisted.internet.endpoints import serverFromString
 
+from digipoort_msa.config.delivery import Delivery, Hops
 from digipoort_msa.config.problems import Problem
-from digipoort_msa.config.settings import Realm, Relay, Settings, host_and_port
+from digipoort_msa.config.settings import Queue, Realm, Settings
+from digipoort_msa.config.tables import host_and_port
 
 
 def across(settings: Settings) -> Iterator[Problem]:
     """Every problem of settings whose keys are each right on their own."""
     yield from _listeners(settings)
     yield from _realms(settings.realm)
-    yield from _delivery(settings)
+    for key, delivery in deliveries(settings):
+        yield from _delivery(key, delivery)
+    for key, queue in _queues(settings):
+        yield from _queue(key, queue)
     if settings.tls.client_certificates != "off" and settings.tls.client_ca is None:
         right = f'missing; tls.client-certificates = "{settings.tls.client_certificates}" needs a PEM file'
         yield Problem("tls.client-ca", right)
@@ -27,9 +32,28 @@ def across(settings: Settings) -> Iterator[Problem]:
     if passwords.memory_kib < 8 * passwords.parallelism:  # RFC 9106 3.1
         right = f"should be at least 8 for each of passwords.parallelism ({passwords.parallelism})"
         yield Problem("passwords.memory-kib", right, passwords.memory_kib)
-    if settings.queue.first_delay > settings.queue.maximum_delay:
-        right = f"should be at most queue.maximum-delay ({settings.queue.maximum_delay:g})"
-        yield Problem("queue.first-delay", right, settings.queue.first_delay)
+
+
+def deliveries(settings: Settings) -> Iterator[tuple[str, Delivery]]:
+    """Each way out that some realm uses, with its key."""
+    if any(realm.delivery is None for realm in settings.realm):
+        yield "delivery", settings.delivery
+    for index, realm in enumerate(settings.realm):
+        if realm.delivery is not None:
+            yield f"realm[{index}].delivery", realm.delivery
+
+
+def _queues(settings: Settings) -> Iterator[tuple[str, Queue]]:
+    yield "queue", settings.queue
+    for index, realm in enumerate(settings.realm):
+        if realm.queue is not None:
+            yield f"realm[{index}].queue", realm.queue
+
+
+def _queue(key: str, queue: Queue) -> Iterator[Problem]:
+    if queue.first_delay > queue.maximum_delay:
+        right = f"should be at most {key}.maximum-delay ({queue.maximum_delay:g})"
+        yield Problem(f"{key}.first-delay", right, queue.first_delay)
 
 
 def _repeated(values: Iterable[str]) -> Iterator[int]:
@@ -110,38 +134,69 @@ def _url_fault(url: str) -> str | None:
     return None
 
 
-def _delivery(settings: Settings) -> Iterator[Problem]:
-    delivery = settings.delivery
+def _delivery(key: str, delivery: Delivery) -> Iterator[Problem]:
     if delivery.to == "maildir":
         if delivery.maildir.directory is None:
-            yield Problem("delivery.maildir.directory", 'missing; delivery.to = "maildir" needs a folder')
-        return
-    relay = delivery.relay
-    if not relay.next_hops:
-        right = 'missing; delivery.to = "relay" needs a list such as ["core.example.nl:25"]'
-        yield Problem("delivery.relay.next-hops", right)
-    for index in _repeated(relay.next_hops):
+            yield Problem(f"{key}.maildir.directory", f'missing; {key}.to = "maildir" needs a folder')
+    elif delivery.to == "lmtp":
+        yield from _hops(f"{key}.lmtp", f'{key}.to = "lmtp"', "unix:/run/dovecot/lmtp", delivery.lmtp)
+    else:
+        yield from _hops(f"{key}.relay", f'{key}.to = "{delivery.to}"', "core.example.nl:25", delivery.relay)
+
+
+def _hops(key: str, reason: str, example: str, hops: Hops) -> Iterator[Problem]:
+    if not hops.next_hops:
+        yield Problem(f"{key}.next-hops", f'missing; {reason} needs a list such as ["{example}"]')
+    for index in _repeated(hop.hop for hop in hops.next_hops):
         right = "should be there once"
-        yield Problem(f"delivery.relay.next-hops[{index}]", right, relay.next_hops[index])
-    if relay.username is not None and relay.password_file is None:
-        yield Problem("delivery.relay.password-file", "missing; delivery.relay.username needs a password")
-    if relay.username is None and relay.password_file is not None:
-        yield Problem("delivery.relay.username", "missing; delivery.relay.password-file needs a name")
-    if relay.tls == "none":
-        yield from _in_clear(relay)
+        yield Problem(f"{key}.next-hops[{index}]", right, hops.next_hops[index].hop)
+    if hops.username is not None and hops.password_file is None:
+        yield Problem(f"{key}.password-file", f"missing; {key}.username needs a password")
+    if hops.username is None and hops.password_file is not None:
+        yield Problem(f"{key}.username", f"missing; {key}.password-file needs a name")
+    if hops.certificate is not None and hops.private_key is None:
+        yield Problem(f"{key}.private-key", f"missing; {key}.certificate needs its key")
+    if hops.certificate is None and hops.private_key is not None:
+        yield Problem(f"{key}.certificate", f"missing; {key}.private-key needs its certificate")
+    if hops.first_rest > hops.longest_rest:
+        right = f"should be at most {key}.longest-rest ({hops.longest_rest:g})"
+        yield Problem(f"{key}.first-rest", right, hops.first_rest)
+    if hops.resolver is not None:
+        try:
+            host_and_port(hops.resolver)
+        except ValueError as error:
+            yield Problem(f"{key}.resolver", f"should be {error}", hops.resolver)
+    if hops.tls == "none":
+        yield from _in_clear(key, hops)
 
 
-def _in_clear(relay: Relay) -> Iterator[Problem]:
-    for index, hop in enumerate(relay.next_hops):
-        if not _is_loopback(host_and_port(hop)[0]):
-            right = 'goes there in clear, for delivery.relay.tls = "none"; that is right inside a VPN only'
-            yield Problem(f"delivery.relay.next-hops[{index}]", right, hop, warning=True)
-    if relay.username is not None:
-        right = 'a login in clear is not done; set delivery.relay.tls to "verify" or "implicit"'
-        yield Problem("delivery.relay.username", right, relay.username)
-    if relay.ca is not None:
-        right = 'has no effect with delivery.relay.tls = "none"'
-        yield Problem("delivery.relay.ca", right, relay.ca, warning=True)
+def _in_clear(key: str, hops: Hops) -> Iterator[Problem]:
+    for index, hop in enumerate(hops.next_hops):
+        if not _is_near(hop.hop):
+            right = f'goes there in clear, for {key}.tls = "none"; that is right inside a VPN only'
+            yield Problem(f"{key}.next-hops[{index}]", right, hop.hop, warning=True)
+    if hops.username is not None:
+        right = f'a login in clear is not done; set {key}.tls to "verify" or "implicit"'
+        yield Problem(f"{key}.username", right, hops.username)
+    idle = {
+        "ca": hops.ca,
+        "server-name": hops.server_name,
+        "certificate": hops.certificate,
+        "public-key-pins": hops.public_key_pins or None,
+        "dane": hops.dane or None,
+    }
+    for name, value in idle.items():
+        if value is not None:
+            yield Problem(
+                f"{key}.{name}", f'has no effect with {key}.tls = "none"', value, warning=name == "ca"
+            )
+
+
+def _is_near(hop: str) -> bool:
+    """Does what goes there stay on this machine?"""
+    return hop.startswith("unix:") or (
+        not hop.startswith(("mx:", "srv:")) and _is_loopback(host_and_port(hop)[0])
+    )
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ Whoever runs this has to be able to read them: the service's user, or root for `
 """
 
 import stat
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from digipoort_msa.config.checks import deliveries
+from digipoort_msa.config.delivery import Hops
 from digipoort_msa.config.problems import Problem
 from digipoort_msa.config.settings import Settings
 
@@ -22,24 +25,48 @@ T = TypeVar("T")
 
 def in_files(settings: Settings) -> Iterator[Problem]:
     """Every problem of the files that ``settings`` make use of."""
-    tls, relay = settings.tls, settings.delivery.relay
+    tls = settings.tls
     yield from _folder("server.state-directory", settings.server.state_directory)
     yield from _certificate_and_key(settings)
     if tls.client_certificates != "off" and tls.client_ca is not None:
         yield from _read("tls.client-ca", tls.client_ca, x509.load_pem_x509_certificates, "PEM certificates")[
             1
         ]
-    if settings.delivery.to == "maildir" and settings.delivery.maildir.directory is not None:
-        yield from _folder("delivery.maildir.directory", settings.delivery.maildir.directory)
-    if settings.delivery.to == "relay":
-        if relay.ca is not None and relay.tls != "none":
-            yield from _read(
-                "delivery.relay.ca", relay.ca, x509.load_pem_x509_certificates, "PEM certificates"
-            )[1]
-        if relay.password_file is not None:
-            key = "delivery.relay.password-file"
-            yield from _read(key, relay.password_file, _first_line, "a password as its first line")[1]
-            yield from _secret(key, relay.password_file)
+    for key, delivery in deliveries(settings):
+        if delivery.to == "maildir" and delivery.maildir.directory is not None:
+            yield from _folder(f"{key}.maildir.directory", delivery.maildir.directory)
+        elif delivery.to == "lmtp":
+            yield from _hops(f"{key}.lmtp", delivery.lmtp)
+        elif delivery.to != "maildir":
+            yield from _hops(f"{key}.relay", delivery.relay)
+    key_file = settings.spool.encryption_key_file
+    if key_file is not None:
+        key = "spool.encryption-key-file"
+        yield from _read(key, key_file, encryption_key, "32 octets in hex or base64")[1]
+        yield from _secret(key, key_file)
+
+
+def _hops(key: str, hops: Hops) -> Iterator[Problem]:
+    if hops.ca is not None and hops.tls != "none":
+        yield from _read(f"{key}.ca", hops.ca, x509.load_pem_x509_certificates, "PEM certificates")[1]
+    if hops.password_file is not None:
+        where = f"{key}.password-file"
+        yield from _read(where, hops.password_file, _first_line, "a password as its first line")[1]
+        yield from _secret(where, hops.password_file)
+    if hops.certificate is not None and hops.private_key is not None:
+        yield from _pair(f"{key}.certificate", hops.certificate, f"{key}.private-key", hops.private_key)[1]
+
+
+def encryption_key(octets: bytes) -> bytes:
+    """The key in a file: 64 hex digits or base64, white space apart.
+
+    :raise ValueError: it is neither, or not of 32 octets.
+    """
+    text = octets.strip()
+    key = bytes.fromhex(text.decode("ascii")) if len(text) == 64 else b64decode(text, validate=True)
+    if len(key) != 32:
+        raise ValueError(f"it holds {len(key)} octets")
+    return key
 
 
 def _read(
@@ -88,23 +115,29 @@ def _secret(key: str, path: Path) -> Iterator[Problem]:
         yield Problem(key, right, path, warning=True)
 
 
+def _pair(
+    certificate_key: str, certificate: Path, private_key_key: str, private_key: Path
+) -> tuple[x509.Certificate | None, list[Problem]]:
+    """The first certificate of a file, and what is wrong with it, its key, or the two together."""
+    chain, certificate_problems = _read(
+        certificate_key, certificate, x509.load_pem_x509_certificates, "a PEM certificate"
+    )
+    private, key_problems = _read(
+        private_key_key, private_key, _private_key, "a PEM private key without a passphrase"
+    )
+    problems = [*certificate_problems, *key_problems, *_secret(private_key_key, private_key)]
+    if chain and private is not None and chain[0].public_key() != private.public_key():
+        right = f"should be the key of the first certificate in {certificate}"
+        problems.append(Problem(private_key_key, right, private_key))
+    return chain[0] if chain else None, problems
+
+
 def _certificate_and_key(settings: Settings) -> Iterator[Problem]:
     tls = settings.tls
-    chain, problems = _read(
-        "tls.certificate", tls.certificate, x509.load_pem_x509_certificates, "a PEM certificate"
-    )
+    certificate, problems = _pair("tls.certificate", tls.certificate, "tls.private-key", tls.private_key)
     yield from problems
-    private_key, problems = _read(
-        "tls.private-key", tls.private_key, _private_key, "a PEM private key without a passphrase"
-    )
-    yield from problems
-    yield from _secret("tls.private-key", tls.private_key)
-    if not chain:
+    if certificate is None:
         return
-    certificate = chain[0]
-    if private_key is not None and certificate.public_key() != private_key.public_key():
-        right = f"should be the key of the first certificate in {tls.certificate}"
-        yield Problem("tls.private-key", right, tls.private_key)
     if certificate.not_valid_after_utc < datetime.now(UTC):
         right = f"expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; clients will refuse it"
         yield Problem("tls.certificate", right, tls.certificate, warning=True)

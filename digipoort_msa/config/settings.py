@@ -6,47 +6,26 @@ says otherwise.  A rule that needs one field alone stands here; rules across fie
 at the file system, are in :mod:`digipoort_msa.config.checks`.
 """
 
-import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints
+from pydantic import Field, Strict, StringConstraints, model_validator
 
-
-def _kebab_case(name: str) -> str:
-    return name.replace("_", "-")
-
-
-class Table(BaseModel):
-    """A table of the file; an unknown key is an error."""
-
-    model_config = ConfigDict(
-        alias_generator=_kebab_case,
-        allow_inf_nan=False,
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,  # a value may be a secret; problems show values on their own terms
-    )
-
-
-Octets = Annotated[int, Strict(), Field(ge=1, le=2**40)]
-Count = Annotated[int, Strict(), Field(ge=1, le=10**6)]
-Seconds = Annotated[float, Strict(), Field(ge=0.001, le=10**9)]
-Wait = Annotated[float, Strict(), Field(ge=0, le=60)]
-Flag = Annotated[bool, Strict()]
-Text = Annotated[str, StringConstraints(min_length=1)]
-
-
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute() or "\0" in str(path):
-        raise ValueError("an absolute path, from / on")
-    return path
-
-
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-
-LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-HostName = Annotated[str, StringConstraints(max_length=255, pattern=rf"^{LABEL}(?:\.{LABEL})*$")]
+from digipoort_msa.config.delivery import Delivery
+from digipoort_msa.config.tables import (
+    AbsolutePath,
+    AddressPattern,
+    Count,
+    Flag,
+    HostName,
+    Octets,
+    Seconds,
+    SecretFile,
+    Table,
+    Text,
+    Wait,
+)
 
 
 class Server(Table):
@@ -85,9 +64,9 @@ class Tls(Table):
         default=Path("/etc/digipoort-msa/tls/fullchain.pem"),
         description="a PEM file: the server's certificate, and after it the intermediate ones",
     )
-    private_key: AbsolutePath = Field(
+    private_key: SecretFile = Field(
         default=Path("/etc/digipoort-msa/tls/key.pem"),
-        description="a PEM file: the certificate's private key",
+        description='a PEM file, or "credential:NAME": the certificate\'s private key',
     )
     minimum_version: Literal["1.2", "1.3"] = Field(default="1.2", description='"1.2" or "1.3"')
     client_certificates: Literal["off", "optional", "required"] = Field(
@@ -98,9 +77,61 @@ class Tls(Table):
     )
 
 
+class Queue(Table):
+    """``[queue]``: when a message is tried, and tried again; of each realm its own, as ``[realm.queue]``."""
+
+    active: Count = Field(default=20, description="messages being delivered at once")
+    first_delay: Seconds = Field(default=60, description="seconds from the first try to the second")
+    delay_factor: Annotated[float, Strict(), Field(ge=1, le=100)] = Field(
+        default=2, description="a number from 1: each delay is this many times the one before"
+    )
+    maximum_delay: Seconds = Field(default=7200, description="seconds: the longest delay")
+    jitter: Annotated[float, Strict(), Field(ge=0, lt=1)] = Field(
+        default=0.2,
+        description="from 0 to below 1: the part of a delay, either way, that is drawn by lot",
+    )
+    give_up_after: Seconds = Field(
+        default=259200, description="seconds after receipt: then the message has failed"
+    )
+    tell_of_delay_after: Seconds = Field(
+        default=14400, description="seconds after receipt: then the sender is told once that it takes long"
+    )
+    in_sequence: Flag = Field(
+        default=False,
+        description="true or false: of one account, a message is tried only when the one before it has ended",
+    )
+
+
+class Notification(Table):
+    """``[notification]`` and ``[realm.notification]``: what senders are told of their messages (RFC 3464)."""
+
+    languages: tuple[Literal["en", "nl"], ...] = Field(
+        default=("nl", "en"),
+        min_length=1,
+        description='a list of "en" and "nl": the texts, one after another',
+    )
+    templates: AbsolutePath | None = Field(
+        default=None,
+        description="a folder: its files failed.nl.txt, delayed.en.txt and so on take the place of our texts",
+    )
+    sender: Annotated[str, StringConstraints(pattern=r"^[^\s@]+@[^\s@]+$")] | None = Field(
+        default=None,
+        description="the address in the notification's From field; unset means MAILER-DAEMON at the hostname",
+    )
+    contact: Text | None = Field(default=None, description="a line such as a telephone number, for the texts")
+    full_size: Annotated[int, Strict(), Field(ge=0, le=262144)] = Field(
+        default=65536,
+        description="octets: up to this size the message comes back whole where its sender asked for that",
+    )
+    recipients: tuple[AddressPattern, ...] = Field(
+        default=(),
+        description="a list of patterns: senders that may be told though nothing says that they are the "
+        "account's own",
+    )
+
+
 Mechanism = Literal["DIGEST-MD5", "PLAIN", "LOGIN"]
 MECHANISMS: tuple[Mechanism, ...] = ("DIGEST-MD5", "PLAIN", "LOGIN")
-AddressPattern = Annotated[str, StringConstraints(pattern=r"^[^\s@]+@[^\s@]+$")]
 FieldName = Annotated[str, StringConstraints(pattern=r"^[!-9;-~]+$")]  # RFC 5322 2.2
 
 
@@ -151,6 +182,9 @@ class Realm(Table):
     add_missing_headers: Flag = Field(
         default=False, description="true or false: give a message without Date or Message-ID one (RFC 6409 8)"
     )
+    delivery: Delivery | None = Field(default=None, description="a table, as [delivery]")
+    queue: Queue | None = Field(default=None, description="a table, as [queue]")
+    notification: Notification | None = Field(default=None, description="a table, as [notification]")
 
 
 class Limits(Table):
@@ -212,102 +246,16 @@ class Spool(Table):
     inline_size: Annotated[int, Strict(), Field(ge=0, le=2**20)] = Field(
         default=65536, description="octets: a larger message is a file of its own beside the database"
     )
-
-
-class Queue(Table):
-    """``[queue]``: when a message is tried, and tried again."""
-
-    active: Count = Field(default=20, description="messages being delivered at once")
-    first_delay: Seconds = Field(default=60, description="seconds from the first try to the second")
-    delay_factor: Annotated[float, Strict(), Field(ge=1, le=100)] = Field(
-        default=2, description="a number from 1: each delay is this many times the one before"
+    watermark: Annotated[int, Strict(), Field(ge=2**20, le=2**40)] = Field(
+        default=268435456,
+        description="octets, at least 1 MiB: with less than this free on its disk no message is begun "
+        "(452), and half of it is kept for recording deliveries",
     )
-    maximum_delay: Seconds = Field(default=3600, description="seconds: the longest delay")
-    jitter: Annotated[float, Strict(), Field(ge=0, lt=1)] = Field(
-        default=0.2,
-        description="from 0 to below 1: the part of a delay, either way, that is drawn by lot",
+    encryption_key_file: SecretFile | None = Field(
+        default=None,
+        description='a file of 32 octets in hex or base64, or "credential:NAME": the key that encrypts '
+        "content at rest; unset means content is kept in clear",
     )
-    give_up_after: Seconds = Field(
-        default=432000, description="seconds after receipt: then the message has failed"
-    )
-
-
-HopSecurity = Literal["verify", "implicit", "none"]
-
-
-class Timeouts(Table):
-    """``[delivery.relay.timeouts]``: how long each step at the next hop may take (RFC 5321 4.5.3.2)."""
-
-    connect: Seconds = Field(default=30, description="seconds for the name look-up and the connection")
-    tls: Seconds = Field(default=60, description="seconds for the TLS handshake")
-    greeting: Seconds = Field(default=300, description="seconds for the greeting")
-    ehlo: Seconds = Field(default=300, description="seconds for EHLO's reply")
-    auth: Seconds = Field(default=120, description="seconds for each reply to a login")
-    mail: Seconds = Field(default=300, description="seconds for MAIL's reply")
-    rcpt: Seconds = Field(default=300, description="seconds for RCPT's reply")
-    data: Seconds = Field(default=120, description="seconds for DATA's reply")
-    block: Seconds = Field(default=180, description="seconds for each block of content to go out")
-    termination: Seconds = Field(default=600, description="seconds for the reply to the end of data")
-    quit: Seconds = Field(default=10, description="seconds for QUIT's reply")
-
-
-def host_and_port(text: str) -> tuple[str, int]:
-    """Split ``host:port``; an IPv6 address stands in brackets.
-
-    :raise ValueError: this is not a host and a port.
-    """
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", text, re.ASCII)
-    if match is None or not 0 < int(match[3]) < 65536:
-        raise ValueError('"host:port", such as "core.example.nl:25" or "[2001:db8::1]:25"')
-    return match[1] or match[2], int(match[3])
-
-
-def _next_hop(text: str) -> str:
-    host_and_port(text)
-    return text
-
-
-class Relay(Table):
-    """``[delivery.relay]``: the next hops."""
-
-    next_hops: tuple[Annotated[str, AfterValidator(_next_hop)], ...] = Field(
-        default=(), description="a list of host:port, tried in this order, such as core.example.nl:25"
-    )
-    tls: HopSecurity = Field(
-        default="verify",
-        description='"verify" (STARTTLS, certificate checked), "implicit" or "none" (loopback or VPN)',
-    )
-    ca: AbsolutePath | None = Field(
-        default=None, description="a PEM file: the hop's certificate authorities; unset means the system's"
-    )
-    username: Text | None = Field(
-        default=None, description="the name for SMTP AUTH at the hop; unset means no login"
-    )
-    password_file: AbsolutePath | None = Field(
-        default=None, description="a file whose first line is that login's password"
-    )
-    connections: Count = Field(default=10, description="connections to the hops at once")
-    messages_per_connection: Count = Field(default=100, description="messages, then a connection is closed")
-    idle_timeout: Seconds = Field(
-        default=30, description="seconds that a connection waits for a next message"
-    )
-    timeouts: Timeouts = Timeouts()
-
-
-class Maildir(Table):
-    """``[delivery.maildir]``: messages become files."""
-
-    directory: AbsolutePath | None = Field(
-        default=None, description="an absolute path: the Maildir; made if missing"
-    )
-
-
-class Delivery(Table):
-    """``[delivery]``: the way out."""
-
-    to: Literal["relay", "maildir"] = Field(default="relay", description='"relay" or "maildir"')
-    relay: Relay = Relay()
-    maildir: Maildir = Maildir()
 
 
 class Settings(Table):
@@ -321,4 +269,35 @@ class Settings(Table):
     passwords: Passwords = Passwords()
     spool: Spool = Spool()
     queue: Queue = Queue()
+    notification: Notification = Notification()
     delivery: Delivery = Delivery()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_realms(cls, document: Any) -> Any:
+        """What a realm's own table leaves out is as in the general one."""
+        if not isinstance(document, Mapping) or not isinstance(document.get("realm"), list):
+            return document
+        return {**document, "realm": [_completed(realm, document) for realm in document["realm"]]}
+
+    def delivery_of(self, realm: Realm) -> Delivery:
+        return realm.delivery or self.delivery
+
+    def queue_of(self, realm: Realm) -> Queue:
+        return realm.queue or self.queue
+
+    def notification_of(self, realm: Realm) -> Notification:
+        return realm.notification or self.notification
+
+
+def _completed(realm: Any, document: Mapping[str, Any]) -> Any:
+    if not isinstance(realm, Mapping):
+        return realm
+    own = {name: realm[name] for name in ("delivery", "queue", "notification") if name in realm}
+    return {**realm, **{name: _merged(document.get(name), table) for name, table in own.items()}}
+
+
+def _merged(general: Any, own: Any) -> Any:
+    if not isinstance(general, Mapping) or not isinstance(own, Mapping):
+        return own
+    return {**general, **{name: _merged(general.get(name), value) for name, value in own.items()}}

@@ -5,6 +5,9 @@ no code that receives one has to look again (GHSA-v3q9-hj7j-63hq).
 """
 
 import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal
 
 from attrs import field, frozen
 
@@ -60,11 +63,32 @@ class MailParameters:
     body_8bitmime: bool = False  # BODY=8BITMIME, RFC 6152
     smtputf8: bool = False  # RFC 6531
     auth: str | None = None  # RFC 4954 5, decoded; None where absent
+    ret: Literal["FULL", "HDRS"] | None = None  # RFC 3461 4.3; None where absent
+    envid: str | None = None  # RFC 3461 4.4, in xtext as the client wrote it; None where absent
+
+
+class Notify(StrEnum):
+    """When a sender wants to be told of a recipient (RFC 3461 4.1)."""
+
+    NEVER = "NEVER"  # on its own only
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    DELAY = "DELAY"
 
 
 @frozen
 class RcptParameters:
-    """What RCPT said besides the forward-path; no extension in use has any yet."""
+    """What RCPT said besides the forward-path."""
+
+    notify: frozenset[Notify] | None = None  # None where absent: of failures, and of delays as we see fit
+    orcpt: str | None = None  # RFC 3461 4.2: "rfc822;" and xtext, as the client wrote it; None where absent
+
+    def wants(self, notify: Notify) -> bool:
+        """Is the sender to be told of this kind of news (RFC 3461 4.1)?"""
+        return notify in (self.notify or {Notify.FAILURE, Notify.DELAY})
+
+
+NO_PARAMETERS = RcptParameters()
 
 
 @frozen
@@ -90,6 +114,20 @@ class Envelope:
     recipients: tuple[Path, ...]
     received_at: float  # seconds since the epoch, UTC
     parameters: MailParameters = MailParameters()
+    recipient_parameters: Mapping[Path, RcptParameters] = field(factory=dict)  # of those that have some
+    next_hop: str | None = None  # where an operator wants it to go instead of where its realm's messages go
+
+    def parameters_of(self, path: Path) -> RcptParameters:
+        """What RCPT said of one recipient."""
+        return self.recipient_parameters.get(path, NO_PARAMETERS)
+
+
+class Arrival(StrEnum):
+    """How far a 2yz brings a message: what a notification of success may claim (RFC 3464 2.3.3)."""
+
+    RELAYED = "relayed"  # to a hop that knows nothing of notifications: the report is ours to make
+    DELIVERED = "delivered"  # where it was to go: the report is ours to make
+    PASSED_ON = "passed-on"  # to a hop that took on what NOTIFY asks: any report is its own (RFC 3461 5.2.1)
 
 
 @frozen
@@ -98,3 +136,23 @@ class Outcome:
 
     reply: Reply  # the hop's own reply, or ours where there was none
     hop: str  # "core.example.nl:25", a Maildir's path, ...
+    arrival: Arrival = Arrival.RELAYED  # what a 2yz means
+
+
+class Action(StrEnum):
+    """What a notification says of a recipient (RFC 3464 2.3.3)."""
+
+    FAILED = "failed"
+    DELAYED = "delayed"
+    DELIVERED = "delivered"
+    RELAYED = "relayed"
+
+
+@frozen
+class Fate:
+    """One recipient's part of a notification."""
+
+    path: Path
+    action: Action
+    reply: Reply  # the words that decided it: the hop's, or ours
+    hop: str | None = None  # who said them; None where it was us

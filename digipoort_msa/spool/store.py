@@ -29,8 +29,9 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from digipoort_msa import log
-from digipoort_msa.interfaces import IContent, IIncoming, ISpool
-from digipoort_msa.smtp.envelope import Envelope
+from digipoort_msa.interfaces import IContent, IIncoming, IIntake
+from digipoort_msa.smtp.envelope import Envelope, RcptParameters
+from digipoort_msa.smtp.envelope import Path as MailPath
 from digipoort_msa.spool import operations, schema
 from digipoort_msa.spool.bodies import Bodies, BodyFile, IncomingBody
 from digipoort_msa.spool.content import FileContent, SmallContent
@@ -53,7 +54,7 @@ class Recovery:
     missing: tuple[str, ...]  # queue ids whose body file is not there: kept, marked, not tried
 
 
-@implementer(ISpool)
+@implementer(IIntake)
 class Spool:
     """The spool in one folder.
 
@@ -133,9 +134,9 @@ class Spool:
             raise SpoolError("the spool has not been started")
         return self._writer
 
-    # -- in: ISpool --------------------------------------------------------------------------------------
+    # -- in: IIntake --------------------------------------------------------------------------------------
 
-    def receive(self) -> "Incoming":
+    def receive(self, realm: str) -> "Incoming":
         return Incoming(self, self._queue_ids())
 
     def _keep(self, stored: Stored) -> "Deferred[None]":
@@ -219,6 +220,12 @@ class Incoming:
         self._octets = bytearray()  # as long as the content is small
         self._body: IncomingBody | None = None  # from then on
         self._spent = False
+
+    def sender(self, envelope: Envelope) -> None:
+        """The spool takes them all."""
+
+    def recipient(self, path: MailPath, parameters: RcptParameters) -> None:
+        """The spool takes them all."""
 
     def write(self, octets: bytes) -> "Deferred[None] | None":
         if self._spent:
