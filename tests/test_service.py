@@ -23,16 +23,9 @@ from digipoort_msa.accounts.stores import open_accounts
 from digipoort_msa.config.settings import Realm, Settings
 from digipoort_msa.policy.addresses import BoundSender, Recipients, Senders
 from digipoort_msa.policy.headers import HeaderRules
-from digipoort_msa.service import (
-    Options,
-    SubmissionService,
-    TwistdService,
-    certificate_names,
-    digest_hosts,
-    make_policies,
-    make_service,
-    makeService,
-)
+from digipoort_msa.service import Options, SubmissionService, TwistdService, make_service, makeService
+from digipoort_msa.service.listeners import certificate_names, digest_hosts
+from digipoort_msa.service.realms import make_policies
 from digipoort_msa.spool.schema import SpoolError
 from tests.configurations import with_files
 from tests.msa import MSATestCase
@@ -263,10 +256,10 @@ class ReloadTests(ServiceTestCase):
         settings = self.settings(server=server)
         self.assertEqual(digest_hosts(settings), {"msa.example.nl", "localhost", "127.0.0.1", "::1", REALM})
         service = self.start(settings)
-        self.assertIn("::1", service._factories[0].digest_hosts)
+        self.assertIn("::1", service.listeners[0].factory.digest_hosts)
         self.put(settings)
         service.reload()
-        for factory in service._factories:
+        for factory in (listener.factory for listener in service.listeners):
             self.assertNotIn("::1", factory.digest_hosts)
 
 
