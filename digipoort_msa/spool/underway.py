@@ -1,7 +1,7 @@
 """Which messages are being delivered now: a line for each in a file beside the database.
 
-The rows of the spool say only that a message is due, so that a crash leads to another try and never to a loss.
-That try may be a duplicate, where the hop had the whole message already.  This file is what names those
+The rows of the spool say only that a message is due, so that a crash leads to another try and never to a
+loss.  That try may be a duplicate, where the hop had the whole message already.  This file is what names those
 messages: whatever is still in it at a start was under way when the process ended.
 
 A line is written without waiting for the disk, since nothing depends on it but what the log can tell.  It
