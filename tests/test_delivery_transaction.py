@@ -1,5 +1,6 @@
 """One message over a session: grouping, verdicts per recipient, and what a hop cannot take."""
 
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
@@ -8,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from digipoort_msa.delivery.hop import Hop
 from digipoort_msa.delivery.relay import Relay
 from digipoort_msa.delivery.tls import ClientTLS
-from digipoort_msa.smtp.envelope import Envelope, Path
+from digipoort_msa.smtp.envelope import Arrival, Envelope, MailParameters, Notify, Path, RcptParameters
 from tests.next_hop import DIE, EXTENSIONS, HANG, MESSAGE, Content, Network, SimpleHop, envelope
 from tests.requirements import proves
 
@@ -338,3 +339,85 @@ class SuitabilityTests(TransactionTestCase):
         self.network.pump()
         self.assertEqual(list(self.successResultOf(outcomes)), [Path("a", "example.nl")])
         self.assertEqual(len(self.network.messages[0][0]), 1)
+
+
+@proves("D2", "D3")
+class NotificationRequestTests(TransactionTestCase):
+    """RFC 3461 5.2: what the submitter asked for goes to a hop that knows of it, and to no other."""
+
+    NOTIFIED = evolve(
+        envelope(*THREE),
+        parameters=MailParameters(ret="HDRS", envid="QQ+2B1"),
+        recipient_parameters={
+            Path("a", "example.nl"): RcptParameters(
+                frozenset({Notify.SUCCESS, Notify.DELAY, Notify.FAILURE}), "rfc822;A+2Bb@Example.NL"
+            ),
+            Path("b", "example.nl"): RcptParameters(frozenset({Notify.NEVER})),
+        },
+    )
+
+    def arrivals(self, message: Envelope, *extensions: str) -> set[Arrival]:
+        self.serve(SimpleHop(extensions))
+        delivery = self.relay.deliver(message, MESSAGE)
+        self.network.pump()
+        return {outcome.arrival for outcome in self.successResultOf(delivery).values()}
+
+    def commands(self) -> list[bytes]:
+        return [line for line in self.network.servers[-1].commands if line.startswith((b"MAIL", b"RCPT"))]
+
+    def test_a_hop_with_dsn(self) -> None:
+        for extensions in (EXTENSIONS, LOCKSTEP):
+            self.assertEqual(self.arrivals(self.NOTIFIED, *extensions, "DSN"), {Arrival.PASSED_ON})
+            self.assertEqual(
+                self.commands(),
+                [
+                    b"MAIL FROM:<business@example.nl> SIZE=24 RET=HDRS ENVID=QQ+2B1",
+                    b"RCPT TO:<a@example.nl> NOTIFY=DELAY,FAILURE,SUCCESS ORCPT=rfc822;A+2Bb@Example.NL",
+                    b"RCPT TO:<b@example.nl> NOTIFY=NEVER",
+                    b"RCPT TO:<c@example.nl>",
+                ],
+            )
+
+    def test_a_hop_without_dsn(self) -> None:
+        self.assertEqual(self.arrivals(self.NOTIFIED, *EXTENSIONS), {Arrival.RELAYED})
+        self.assertEqual(
+            self.commands(),
+            [
+                b"MAIL FROM:<business@example.nl> SIZE=24",
+                *(b"RCPT TO:<%b@example.nl>" % name for name in (b"a", b"b", b"c")),
+            ],
+        )
+
+    def test_nothing_is_added(self) -> None:
+        self.assertEqual(self.arrivals(envelope(), "DSN"), {Arrival.PASSED_ON})
+        self.assertEqual(self.commands(), [b"MAIL FROM:<business@example.nl>", b"RCPT TO:<core@example.nl>"])
+
+    def test_an_original_recipient_outside_ascii(self) -> None:
+        """RFC 6533 3: in seven bits where the hop is not told SMTPUTF8."""
+        path = Path("a", "example.nl")
+        asked = RcptParameters(orcpt="utf-8;jörg\\x{1F600}@bücher.example")
+        message = evolve(envelope("a@example.nl", smtputf8=True), recipient_parameters={path: asked})
+        for extensions in (("DSN", "8BITMIME"), ("DSN", *EXTENSIONS)):
+            self.arrivals(message, *extensions)
+            self.assertEqual(
+                self.commands()[1],
+                b"RCPT TO:<a@example.nl> ORCPT=utf-8;j\\x{F6}rg\\x{1F600}@b\\x{FC}cher.example",
+            )
+        international = Path("jörg", "example.nl")
+        message = evolve(message, recipients=(international,), recipient_parameters={international: asked})
+        self.arrivals(message, "DSN", *EXTENSIONS)
+        self.assertEqual(
+            self.commands()[1].decode(),
+            "RCPT TO:<jörg@example.nl> ORCPT=utf-8;jörg\\x{1F600}@bücher.example",
+        )
+
+    def test_groups_stay_small(self) -> None:
+        paths = [Path(f"r{number}", "example.nl") for number in range(500)]
+        asked = RcptParameters(frozenset({Notify.FAILURE}), "rfc822;" + "x" * 493)
+        message = evolve(
+            envelope(), recipients=tuple(paths), recipient_parameters=dict.fromkeys(paths, asked)
+        )
+        self.arrivals(message, "DSN", "PIPELINING")
+        [server] = self.network.servers
+        self.assertLess(max(map(len, server.receptions)), 20_000)
+        self.assertEqual(len(server.messages[0][0]), 500)

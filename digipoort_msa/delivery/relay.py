@@ -20,7 +20,6 @@ from digipoort_msa.delivery.tls import ClientTLS
 from digipoort_msa.delivery.transaction import transact
 from digipoort_msa.interfaces import IContent, IDelivery
 from digipoort_msa.smtp.envelope import Envelope, Outcome, Path
-from digipoort_msa.smtp.reply import Reply
 
 
 @implementer(IDelivery)
@@ -85,16 +84,14 @@ class Relay:
         try:
             for hop in self._hops:
                 try:
-                    replies = await self._by(hop, envelope, content)
+                    return await self._by(hop, envelope, content)
                 except HopFailure as failure:
                     last = Outcome(failure.reply, hop.name)
-                else:
-                    return {path: Outcome(reply, hop.name) for path, reply in replies.items()}
             return dict.fromkeys(envelope.recipients, last)
         finally:
             self._pool.leave()
 
-    async def _by(self, hop: Hop, envelope: Envelope, content: IContent) -> Mapping[Path, Reply]:
+    async def _by(self, hop: Hop, envelope: Envelope, content: IContent) -> Mapping[Path, Outcome]:
         """Deliver by one hop.
 
         :raise HopFailure: it was not ready for mail; another hop may be.
@@ -105,7 +102,7 @@ class Relay:
             return await transact(session, envelope, content)
         except HopFailure as failure:
             if not used_before:
-                return dict.fromkeys(envelope.recipients, failure.reply)
+                return dict.fromkeys(envelope.recipients, Outcome(failure.reply, hop.name))
         finally:
             self._pool.hand_back(session)
         # The hop had closed an idle connection before it saw anything of this message.
@@ -113,7 +110,7 @@ class Relay:
         try:
             return await transact(session, envelope, content)
         except HopFailure as failure:
-            return dict.fromkeys(envelope.recipients, failure.reply)
+            return dict.fromkeys(envelope.recipients, Outcome(failure.reply, hop.name))
         finally:
             self._pool.hand_back(session)
 

@@ -6,6 +6,10 @@ to hold more than a group's replies.  Without PIPELINING each command waits for 
 What the hop cannot take unaltered is refused here, for the recipients it concerns: 8-bit content without
 8BITMIME (RFC 6152), addresses or header fields outside ASCII without SMTPUTF8 (RFC 6531), a message above its
 SIZE (RFC 1870).  No octet and no domain is ever converted.
+
+Where the hop has DSN (RFC 3461) it is given what the submitter asked for, unaltered, and takes the duty to
+report over: nothing is added that the submitter left out (5.2.1), not even the ORCPT that an MTA may add,
+since no address is changed here.  A hop without DSN is given none of it (5.2.2).
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,8 +22,9 @@ from digipoort_msa.delivery.failures import HopFailure
 from digipoort_msa.delivery.session import Extensions, Session
 from digipoort_msa.interfaces import IContent
 from digipoort_msa.smtp.dot_stuffing import NotCanonical
-from digipoort_msa.smtp.envelope import Envelope, Path
+from digipoort_msa.smtp.envelope import Arrival, Envelope, Outcome, Path
 from digipoort_msa.smtp.reply import Reply
+from digipoort_msa.smtp.xtext import seven_bit
 
 _LONGEST_GROUP = 16_384  # octets of commands in one write
 
@@ -28,14 +33,16 @@ _LONGEST_GROUP = 16_384  # octets of commands in one write
 _LOGIN_WANTED = frozenset({530, 534, 535, 538})
 
 
-async def transact(session: Session, envelope: Envelope, content: IContent) -> Mapping[Path, Reply]:
+async def transact(session: Session, envelope: Envelope, content: IContent) -> Mapping[Path, Outcome]:
     """Offer a message to the hop, once.
 
-    :return: a reply for every recipient.  A recipient has a 2yz only if the hop gave one to the end of data.
+    :return: an outcome for every recipient.  It is a 2yz only if the hop gave one to the end of data.
     :raise HopFailure: the hop went away before it answered anything of this transaction, so that another
         connection may be tried; no content was sent.
     """
-    return await _Transaction(session, envelope, content).run()
+    replies = await _Transaction(session, envelope, content).run()
+    arrival = Arrival.PASSED_ON if "DSN" in session.extensions else Arrival.RELAYED
+    return {path: Outcome(reply, session.hop.name, arrival) for path, reply in replies.items()}
 
 
 @frozen
@@ -52,15 +59,19 @@ class _Transaction:
     session: Session
     envelope: Envelope
     content: IContent
-    outcomes: dict[Path, Reply] = field(factory=dict)  # what is decided
+    replies: dict[Path, Reply] = field(factory=dict)  # what is decided
     accepted: list[Path] = field(factory=list)  # by RCPT; the end of data decides
     answered: bool = False  # the hop has said something about this message
+    _smtputf8: bool = field(init=False)  # MAIL declares it
+
+    def __attrs_post_init__(self) -> None:
+        self._smtputf8 = "SMTPUTF8" in self.session.extensions and _international(self.envelope, self.content)
 
     async def run(self) -> Mapping[Path, Reply]:
-        self.outcomes.update(unsuitable(self.envelope, self.content, self.session.extensions))
-        recipients = [path for path in dict.fromkeys(self.envelope.recipients) if path not in self.outcomes]
+        self.replies.update(unsuitable(self.envelope, self.content, self.session.extensions))
+        recipients = [path for path in dict.fromkeys(self.envelope.recipients) if path not in self.replies]
         if not recipients:
-            return self.outcomes
+            return self.replies
         self.session.transactions += 1
         try:
             await self._offer(recipients)
@@ -68,7 +79,7 @@ class _Transaction:
             if not self.answered:
                 raise
             self._decide(recipients, failure.reply)
-        return self.outcomes
+        return self.replies
 
     async def _offer(self, recipients: list[Path]) -> None:
         connection, timeouts = self.session.connection, self.session.connection.timeouts
@@ -88,10 +99,10 @@ class _Transaction:
                     self._decide(recipients, mail)
             for path in group.recipients:
                 reply = self._verdict(await connection.reply(timeouts.rcpt))
-                if reply.positive and path not in self.outcomes:
+                if reply.positive and path not in self.replies:
                     self.accepted.append(path)
                 else:
-                    self.outcomes.setdefault(path, reply)
+                    self.replies.setdefault(path, reply)
             if group.data:
                 await self._content(await connection.reply(timeouts.data))
             elif not mail.positive:
@@ -157,7 +168,7 @@ class _Transaction:
                 yield _Group(tuple(group), mail)
                 mail, octets, group = False, 0, []
             group.append(path)
-            octets += len(path.local_part) + len(path.domain) + 16
+            octets += len(self._rcpt(path))
         yield _Group(tuple(group), mail, data=True)
 
     def _send(self, group: _Group, reset: bool) -> None:
@@ -166,7 +177,7 @@ class _Transaction:
             commands.append(b"RSET\r\n")
         if group.mail:
             commands.append(self._mail())
-        commands += [b"RCPT TO:<%b>\r\n" % str(path).encode() for path in group.recipients]
+        commands += map(self._rcpt, group.recipients)
         if group.data:
             commands.append(b"DATA\r\n")
         self.session.connection.send(b"".join(commands), len(commands))
@@ -178,12 +189,27 @@ class _Transaction:
             command.append(f"SIZE={self.content.size}")
         if self.content.eight_bit:
             command.append("BODY=8BITMIME")
-        if "SMTPUTF8" in extensions and _international(self.envelope, self.content):
+        if self._smtputf8:
             command.append("SMTPUTF8")
         if self.session.authenticated:
             # The hop trusts us, and we do not vouch for the submitter's mailbox (RFC 4954 5).
             command.append("AUTH=<>")
+        if "DSN" in extensions:
+            if self.envelope.parameters.ret is not None:
+                command.append(f"RET={self.envelope.parameters.ret}")
+            if self.envelope.parameters.envid is not None:
+                command.append(f"ENVID={self.envelope.parameters.envid}")
         return " ".join(command).encode() + b"\r\n"
+
+    def _rcpt(self, path: Path) -> bytes:
+        command = f"RCPT TO:<{path}>"
+        if "DSN" in self.session.extensions:
+            parameters = self.envelope.parameters_of(path)
+            if parameters.notify:
+                command += f" NOTIFY={','.join(sorted(parameters.notify))}"
+            if parameters.orcpt is not None:
+                command += f" ORCPT={parameters.orcpt if self._smtputf8 else seven_bit(parameters.orcpt)}"
+        return command.encode() + b"\r\n"
 
     def _verdict(self, reply: Reply) -> Reply:
         if reply.code // 100 == 3:
@@ -202,7 +228,7 @@ class _Transaction:
 
     def _decide(self, recipients: list[Path], reply: Reply) -> None:
         for path in recipients:
-            self.outcomes.setdefault(path, reply)
+            self.replies.setdefault(path, reply)
 
 
 def unsuitable(envelope: Envelope, content: IContent, extensions: Extensions) -> Mapping[Path, Reply]:

@@ -13,13 +13,18 @@ from attrs import field, frozen
 
 from digipoort_msa.smtp.reply import Reply
 
-#: C0 and C1 controls, and the line ends that only Unicode knows.
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: C0 and C1 controls, the line ends that only Unicode knows, and lone surrogates, which UTF-8 cannot write.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def _without_controls(instance: object, attribute: object, value: str) -> None:
     if CONTROL.search(value):
         raise ValueError("an address cannot hold a control character")
+
+
+def _one_word(instance: object, attribute: object, value: str | None) -> None:
+    if value is not None and (not value or " " in value or CONTROL.search(value)):
+        raise ValueError("a parameter's value cannot be empty, or hold a blank or a control character")
 
 
 @frozen
@@ -64,7 +69,7 @@ class MailParameters:
     smtputf8: bool = False  # RFC 6531
     auth: str | None = None  # RFC 4954 5, decoded; None where absent
     ret: Literal["FULL", "HDRS"] | None = None  # RFC 3461 4.3; None where absent
-    envid: str | None = None  # RFC 3461 4.4, in xtext as the client wrote it; None where absent
+    envid: str | None = field(default=None, validator=_one_word)  # RFC 3461 4.4, in xtext; None where absent
 
 
 class Notify(StrEnum):
@@ -81,7 +86,9 @@ class RcptParameters:
     """What RCPT said besides the forward-path."""
 
     notify: frozenset[Notify] | None = None  # None where absent: of failures, and of delays as we see fit
-    orcpt: str | None = None  # RFC 3461 4.2: "rfc822;" and xtext, as the client wrote it; None where absent
+    #: RFC 3461 4.2, RFC 6533 3: ``rfc822;`` and xtext, or ``utf-8;`` and an address in one of its forms, as
+    #: the client wrote it; None where absent.  :func:`digipoort_msa.smtp.xtext.original_recipient` reads it.
+    orcpt: str | None = field(default=None, validator=_one_word)
 
     def wants(self, notify: Notify) -> bool:
         """Is the sender to be told of this kind of news (RFC 3461 4.1)?"""
