@@ -6,6 +6,7 @@ so that the runner can compare them with its own.
 
     python -m benchmarks.load sessions --port 5587 --connections 10 --messages 1000
     python -m benchmarks.load stream   --port 5587 --connections 10 --messages 5000
+    python -m benchmarks.load paced    --port 5587 --connections 10 --messages 1000 --rate 100
     python -m benchmarks.load idle     --port 5587 --connections 1000
 """
 
@@ -162,6 +163,39 @@ def stream(options: argparse.Namespace, context: ssl.SSLContext) -> None:
     in_threads(options.connections, work)
 
 
+def paced(options: argparse.Namespace, context: ssl.SSLContext) -> dict[str, float]:
+    """Messages on kept connections, at a steady rate or as fast as the server takes them.
+
+    :return: when each one's 250 came, by its Subject.
+    """
+    content = message(options.size)
+    turns = itertools.count()
+    acknowledged: dict[str, float] = {}
+    began = time.monotonic()
+
+    def work() -> None:
+        client = Client(options.port, context)
+        client.starttls()
+        client.authenticate(options.mechanism)
+        while (number := next(turns)) < options.messages:
+            if options.rate:
+                time.sleep(max(0.0, began + number / options.rate - time.monotonic()))
+            token = f"{options.mark}{number}"
+            client.send(_ENVELOPE)
+            client.reply(b"250")
+            client.reply(b"250")
+            client.reply(b"354")
+            client.send(content.replace(b"Subject: load", b"Subject: " + token.encode(), 1))
+            client.reply(b"250")
+            acknowledged[token] = time.monotonic()
+        client.send(_QUIT)
+        client.reply(b"221")
+        client.close()
+
+    in_threads(options.connections, work)
+    return acknowledged
+
+
 def idle(options: argparse.Namespace, context: ssl.SSLContext) -> None:
     """Open connections, say that they are there, and keep them until stdin ends."""
     clients: list[Client] = []
@@ -208,22 +242,31 @@ def in_threads(count: int, work: Callable[[], None]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("work", choices=["sessions", "stream", "idle"])
+    parser.add_argument("work", choices=["sessions", "stream", "paced", "idle"])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--messages", type=int, default=0)
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--mechanism", choices=["PLAIN", "DIGEST-MD5"], default="PLAIN")
     parser.add_argument("--implicit", action="store_true")
+    parser.add_argument("--rate", type=float, default=0.0, help="messages a second; 0: as fast as can be")
+    parser.add_argument("--mark", default="", help="what each Subject begins with")
     options = parser.parse_args()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     threading.stack_size(256 * 1024)
     began, began_cpu = time.monotonic(), time.process_time()
-    {"sessions": sessions, "stream": stream, "idle": idle}[options.work](options, context)
+    works: dict[str, Callable[[argparse.Namespace, ssl.SSLContext], dict[str, float] | None]] = {
+        "sessions": sessions,
+        "stream": stream,
+        "paced": paced,
+        "idle": idle,
+    }
+    acknowledged = works[options.work](options, context)
     ended, ended_cpu = time.monotonic(), time.process_time()
-    print(json.dumps({"began": began, "ended": ended, "cpu": ended_cpu - began_cpu}), flush=True)
+    result = {"began": began, "ended": ended, "cpu": ended_cpu - began_cpu, "acknowledged": acknowledged}
+    print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":
