@@ -235,7 +235,7 @@ class Queue:
             outcomes = {}
         now = self._clock.seconds()
         delay = self._schedule.delay(stored.attempts + 1, self._random)
-        given_up = self._schedule.given_up(stored.since, now)
+        given_up = self._schedule.given_up(stored.since, now, stored.attempts + 1)
         results = tuple(
             _result(path, outcomes.get(path, _NO_OUTCOME), given_up) for path in envelope.recipients
         )
