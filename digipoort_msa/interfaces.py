@@ -28,6 +28,13 @@ class Throttled(Exception):
         self.retry_after = retry_after
 
 
+class Damaged(Exception):
+    """A stored content is not what was received; the text says in what, for the log and the operator.
+
+    Whoever reads a content (:class:`IContentReader`) may meet it, before the last segment at the latest.
+    """
+
+
 class IRealms(Interface):
     """Every realm of this MSA behind one door: who may log in with what, and as whom."""
 

@@ -4,13 +4,14 @@ when it has failed (D3, RFC 5321 4.5.4.1).
 Times in the spool are those of the wall clock, since they outlive the process; and a wall clock may jump, to
 any time and back.  So it is never believed alone:
 
-- *Forward.*  Everything is due at once, and is tried once; then the delays hold again.  But the messages would
-  all have failed, too: so a message has failed only when the time is over **and** it was really tried,
-  :data:`ENOUGH_ATTEMPTS` times (or as often as the schedule does in that time, where that is less).  The same
-  spares a message whose time went by while the machine was off, or while it waited for its turn in a sequence.
-- *Back.*  A next attempt may then lie years ahead.  None is ever set further away than
-  ``longest_delay``, so one that is much further (``horizon``) was set by another clock; the queue makes such
-  messages due.  Half of the leeway keeps a clock that swings from having them tried at each swing.
+- *Forward.*  Everything is due at once, and is tried once; then the delays hold again.  But the messages
+  would all have failed, too: so a message has failed only when the time is over **and** it was really
+  tried, :data:`ENOUGH_ATTEMPTS` times (or as often as the schedule does in that time, where that is less).
+  The same spares a message whose time went by while the machine was off, or while it waited for its turn in
+  a sequence.
+- *Back.*  A next attempt may then lie years ahead.  None is ever set further away than ``longest_delay``, so
+  one that is much further (``horizon``) was set by another clock; the queue makes such messages due.  The
+  leeway is that wide so that a clock that swings does not have them tried at each swing.
 - *Back beyond the time of receipt.*  A message from the future has no age by the clock; its attempts are its
   clock then: as old as the schedule takes to make so many.
 """
