@@ -66,11 +66,18 @@ class Session:
 
 
 async def open_session(
-    connection: ClientConnection, hop: Hop, hostname: str, tls: ClientTLS, credentials: Credentials | None
+    connection: ClientConnection,
+    hop: Hop,
+    hostname: str,
+    tls: ClientTLS,
+    credentials: Credentials | None = None,
+    *,
+    hello: bytes = b"EHLO",
 ) -> Session:
     """Make a new connection ready for transactions.
 
-    :param hostname: our name, EHLO's argument.
+    :param hostname: our name, the argument of ``hello``.
+    :param hello: the command that asks for the extensions; of LMTP it is ``LHLO`` (RFC 2033 4.1).
     :raise HopFailure: the hop is not ready, does not speak SMTP, cannot be verified or refuses our
         credentials.  The connection is left for the caller to close.
     """
@@ -80,7 +87,7 @@ async def open_session(
     greeting = await connection.reply(timeouts.greeting)
     if greeting.code != 220:
         raise HopFailure(failures.not_ready(hop.name, greeting))
-    extensions = await _ehlo(connection, hop, hostname, may_fall_back=tls.mode == "none")
+    extensions = await _extensions(connection, hop, hello, hostname, may_fall_back=tls.mode == "none")
     if tls.required_after_greeting:
         if "STARTTLS" not in extensions:
             raise HopFailure(failures.no_starttls(hop.name, "not offered"))
@@ -88,18 +95,20 @@ async def open_session(
         if reply.code != 220:
             raise HopFailure(failures.no_starttls(hop.name, str(reply)))
         await connection.start_tls(tls.options(hop))
-        extensions = await _ehlo(connection, hop, hostname, may_fall_back=False)
+        extensions = await _extensions(connection, hop, hello, hostname)
     if credentials is not None:
         await _authenticate(connection, hop, extensions, credentials)
     return Session(hop, connection, extensions, credentials is not None)
 
 
-async def _ehlo(connection: ClientConnection, hop: Hop, hostname: str, may_fall_back: bool) -> Extensions:
+async def _extensions(
+    connection: ClientConnection, hop: Hop, hello: bytes, hostname: str, may_fall_back: bool = False
+) -> Extensions:
     name = hostname.encode("ascii")
-    reply = await connection.command(b"EHLO " + name, connection.timeouts.ehlo)
+    reply = await connection.command(hello + b" " + name, connection.timeouts.ehlo)
     if reply.code == 250:
         return Extensions.from_reply(reply)
-    if may_fall_back and reply.permanent:  # a server from before 1993 (RFC 5321 3.2)
+    if may_fall_back and reply.permanent and hello == b"EHLO":  # a server from before 1993 (RFC 5321 3.2)
         reply = await connection.command(b"HELO " + name, connection.timeouts.ehlo)
         if reply.code == 250:
             return Extensions()
