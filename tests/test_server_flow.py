@@ -48,7 +48,7 @@ class FlowTests(ClockTestCase):
         self.assertLess(wire.protocol.session.buffered, 65_536 + 1)
         wire.protocol.resumeProducing()
         self.clock.pump([0] * 1000)
-        self.assertEqual(wire.read().count("250 CHUNKING"), 4000)
+        self.assertEqual(wire.read().count("250-CHUNKING"), 4000)
         self.assertEqual(wire.transport.producerState, "producing")
 
     def test_replies_that_are_never_read(self) -> None:

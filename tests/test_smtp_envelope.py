@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from digipoort_msa.smtp.envelope import NULL_PATH, Path
+from digipoort_msa.smtp.envelope import NULL_PATH, MailParameters, Path, RcptParameters
 from tests.requirements import proves
 
 
@@ -12,7 +12,7 @@ from tests.requirements import proves
 class PathTests(SynchronousTestCase):
     def test_no_control_character_fits_in(self) -> None:
         """GHSA-v3q9-hj7j-63hq, CVE-2025-7962: CR LF in an address is a command of its own."""
-        for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029):
+        for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0xD800, 0xDFFF):
             self.assertRaises(ValueError, Path, f"a{chr(code)}", "b.nl")
             self.assertRaises(ValueError, Path, "a", f"b{chr(code)}.nl")
             self.assertRaises(ValueError, Path.from_text, f"a@b{chr(code)}.nl")
@@ -44,3 +44,12 @@ class PathTests(SynchronousTestCase):
         path = Path("a", "b.nl")
         self.assertRaises(AttributeError, setattr, path, "domain", "\r\n")
         self.assertEqual(len({path, Path("a", "b.nl"), Path("A", "b.nl")}), 2)
+
+
+class ParameterTests(SynchronousTestCase):
+    @proves("D2", "M1")
+    def test_a_value_is_one_word(self) -> None:
+        """Whoever makes it: what goes to a hop as a parameter cannot be another one, or a command."""
+        for value in ("", "a b", "a\r\nRCPT TO:<b@c.nl>", "\x00", "\x85", "\u2028", "\ud800"):
+            self.assertRaises(ValueError, MailParameters, envid=value)
+            self.assertRaises(ValueError, RcptParameters, orcpt=value)

@@ -7,13 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from digipoort_msa.smtp import extensions, grammar, reply
-from digipoort_msa.smtp.envelope import NULL_PATH, MailParameters, Path
+from digipoort_msa.smtp import extensions, grammar, reply, xtext
+from digipoort_msa.smtp.envelope import NO_PARAMETERS, NULL_PATH, MailParameters, Notify, Path, RcptParameters
 from digipoort_msa.smtp.reply import Refused, Reply
 from digipoort_msa.smtp.states import Verb
 from tests.requirements import proves
 
-PARSERS = extensions.mail_parameters(extensions.offered(1000, ("PLAIN",), in_clear=False))
+OFFERED = extensions.offered(1000, ("PLAIN",), in_clear=False)
+PARSERS = extensions.mail_parameters(OFFERED)
+RCPT_PARSERS = extensions.rcpt_parameters(OFFERED)
 
 GOOD = {
     "a@example.nl": ("a", "example.nl"),
@@ -67,30 +69,32 @@ class AddressTests(SynchronousTestCase):
         for text, (local_part, domain) in GOOD.items():
             path, _ = grammar.mail(f"FROM:<{text}>", PARSERS)
             self.assertEqual((path.local_part, path.domain), (local_part, domain), text)
-            self.assertEqual(grammar.rcpt(f"TO:<{text}>", smtputf8=False)[0], path)
+            self.assertEqual(grammar.rcpt(f"TO:<{text}>", RCPT_PARSERS, smtputf8=False)[0], path)
             self.assertEqual(Path.from_text(str(path)), path)
 
     def test_incomplete(self) -> None:
         for text in INCOMPLETE:
             self.assertEqual(refused(grammar.mail, f"FROM:<{text}>", PARSERS), reply.SENDER_INCOMPLETE, text)
             self.assertEqual(
-                refused(grammar.rcpt, f"TO:<{text}>", smtputf8=False), reply.RECIPIENT_INCOMPLETE, text
+                refused(grammar.rcpt, f"TO:<{text}>", RCPT_PARSERS, smtputf8=False),
+                reply.RECIPIENT_INCOMPLETE,
+                text,
             )
 
     def test_malformed(self) -> None:
         for text in MALFORMED:
             verdict = refused(grammar.mail, f"FROM:<{text}>", PARSERS)
             self.assertIn(verdict, (reply.SENDER_SYNTAX, reply.MAIL_SYNTAX), text)
-            verdict = refused(grammar.rcpt, f"TO:<{text}>", smtputf8=True)
+            verdict = refused(grammar.rcpt, f"TO:<{text}>", RCPT_PARSERS, smtputf8=True)
             self.assertIn(verdict, (reply.RECIPIENT_SYNTAX, reply.RCPT_SYNTAX), text)
 
     def test_null_reverse_path(self) -> None:
         self.assertEqual(grammar.mail("FROM:<>", PARSERS), (NULL_PATH, MailParameters()))
-        self.assertEqual(refused(grammar.rcpt, "TO:<>", smtputf8=False), reply.RECIPIENT_SYNTAX)
+        self.assertEqual(refused(grammar.rcpt, "TO:<>", RCPT_PARSERS, smtputf8=False), reply.RECIPIENT_SYNTAX)
 
     def test_postmaster(self) -> None:
         for name in ("postmaster", "Postmaster", "POSTMASTER"):
-            path, _ = grammar.rcpt(f"TO:<{name}>", smtputf8=False)
+            path, _ = grammar.rcpt(f"TO:<{name}>", RCPT_PARSERS, smtputf8=False)
             self.assertEqual(path, Path(name, ""))
             self.assertEqual(Path.from_text(str(path)), path)
             self.assertEqual(refused(grammar.mail, f"FROM:<{name}>", PARSERS), reply.SENDER_INCOMPLETE)
@@ -99,14 +103,22 @@ class AddressTests(SynchronousTestCase):
         path, parameters = grammar.mail("FROM:<jörg@bücher.example> SMTPUTF8", PARSERS)
         self.assertEqual(path, Path("jörg", "bücher.example"))
         self.assertTrue(parameters.smtputf8)
-        self.assertEqual(grammar.rcpt("TO:<用户@例子.广告>", smtputf8=True)[0], Path("用户", "例子.广告"))
-        self.assertEqual(grammar.rcpt('TO:<"é é"@a.nl>', smtputf8=True)[0], Path('"é é"', "a.nl"))
+        self.assertEqual(
+            grammar.rcpt("TO:<用户@例子.广告>", RCPT_PARSERS, smtputf8=True)[0], Path("用户", "例子.广告")
+        )
+        self.assertEqual(
+            grammar.rcpt('TO:<"é é"@a.nl>', RCPT_PARSERS, smtputf8=True)[0], Path('"é é"', "a.nl")
+        )
         for text in ("jörg@example.nl", "a@bücher.example"):
             self.assertEqual(refused(grammar.mail, f"FROM:<{text}>", PARSERS), reply.NEEDS_SMTPUTF8)
-            self.assertEqual(refused(grammar.rcpt, f"TO:<{text}>", smtputf8=False), reply.NEEDS_SMTPUTF8)
+            self.assertEqual(
+                refused(grammar.rcpt, f"TO:<{text}>", RCPT_PARSERS, smtputf8=False), reply.NEEDS_SMTPUTF8
+            )
 
     def test_length_is_in_octets(self) -> None:
-        self.assertEqual(grammar.rcpt("TO:<" + "é" * 32 + "@a.nl>", smtputf8=True)[0].local_part, "é" * 32)
+        self.assertEqual(
+            grammar.rcpt("TO:<" + "é" * 32 + "@a.nl>", RCPT_PARSERS, smtputf8=True)[0].local_part, "é" * 32
+        )
 
     def test_around_the_path(self) -> None:
         for text in ("FROM:<a@b.nl>", "from:<a@b.nl>", "FROM: <a@b.nl>", "From:   <a@b.nl>"):
@@ -118,18 +130,20 @@ class AddressTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertEqual(refused(grammar.mail, text, PARSERS), reply.MAIL_SYNTAX, text)
             rcpt = text.replace("TO:", "X:").replace("FROM", "TO")
-            self.assertEqual(refused(grammar.rcpt, rcpt, smtputf8=False), reply.RCPT_SYNTAX, rcpt)
+            self.assertEqual(
+                refused(grammar.rcpt, rcpt, RCPT_PARSERS, smtputf8=False), reply.RCPT_SYNTAX, rcpt
+            )
 
     @settings(deadline=None, max_examples=200)
     @given(st.text(st.sampled_from('a.@"\\<>[]:,- é\u3000\u202e1_'), max_size=24))
     def test_what_passes_is_kept_and_reads_back(self, text: str) -> None:
         try:
-            path, _ = grammar.rcpt(f"TO:<{text}>", smtputf8=True)
+            path, _ = grammar.rcpt(f"TO:<{text}>", RCPT_PARSERS, smtputf8=True)
         except Refused:
             return
         self.assertTrue(text.endswith(str(path)))  # all of it, or all behind a source route
         self.assertEqual(Path.from_text(str(path)), path)
-        self.assertEqual(grammar.rcpt(f"TO:<{path}>", smtputf8=True)[0], path)
+        self.assertEqual(grammar.rcpt(f"TO:<{path}>", RCPT_PARSERS, smtputf8=True)[0], path)
 
 
 class ParameterTests(SynchronousTestCase):
@@ -141,12 +155,66 @@ class ParameterTests(SynchronousTestCase):
 
     @proves("M8")
     def test_unknown(self) -> None:
-        for text in ("RET=FULL", "X", "SIZ=1", "smtputf9"):
+        for text in ("NOTIFY=NEVER", "X", "SIZ=1", "smtputf9", "BY=1;R"):
             self.assertEqual(refused(grammar.mail, f"FROM:<> {text}", PARSERS), reply.UNKNOWN_PARAMETER)
-        for text in ("NOTIFY=NEVER", "SIZE=1"):
+        for text in ("RET=FULL", "SIZE=1", "NOTIF=NEVER", "X"):
             self.assertEqual(
-                refused(grammar.rcpt, f"TO:<a@b.nl> {text}", smtputf8=False), reply.UNKNOWN_PARAMETER
+                refused(grammar.rcpt, f"TO:<a@b.nl> {text}", RCPT_PARSERS, smtputf8=False),
+                reply.UNKNOWN_PARAMETER,
             )
+
+    @proves("D2")
+    def test_notifications(self) -> None:
+        _, asked = grammar.mail("FROM:<a@b.nl> RET=hdrs ENVID=Q+2B1 SIZE=1", PARSERS)
+        self.assertEqual(asked, MailParameters(1, ret="HDRS", envid="Q+2B1"))
+        for name in ("a@b.nl", "postmaster"):
+            path, wanted = grammar.rcpt(
+                f"TO:<{name}>  orcpt=rfc822;X+2BY@b.nl notify=failure,DELAY", RCPT_PARSERS, smtputf8=False
+            )
+            self.assertEqual(str(path), name)
+            self.assertEqual(
+                wanted, RcptParameters(frozenset({Notify.FAILURE, Notify.DELAY}), "rfc822;X+2BY@b.nl")
+            )
+        self.assertIs(grammar.rcpt("TO:<a@b.nl>", RCPT_PARSERS, smtputf8=False)[1], NO_PARAMETERS)
+        self.assertIs(grammar.rcpt("TO:<a@b.nl> ", RCPT_PARSERS, smtputf8=False)[1], NO_PARAMETERS)
+
+    @proves("D2", "M8")
+    def test_notifications_refused(self) -> None:
+        for text, expected in (
+            ("NOTIFY=NEVER NOTIFY=NEVER", reply.DUPLICATE_PARAMETER),
+            ("notify=SUCCESS NOTIFY=DELAY", reply.DUPLICATE_PARAMETER),
+            ("NOTIFY", reply.PARAMETER_SYNTAX),
+            ("NOTIFY=", reply.PARAMETER_SYNTAX),
+            ("NOTIFY=NEVER,DELAY", reply.PARAMETER_SYNTAX),
+            ("ORCPT=rfc822;a+0Ab", reply.PARAMETER_SYNTAX),
+            ("ORCPT=rfc822;a=b", reply.PARAMETER_SYNTAX),
+            ("ORCPT=rfc822;\xe9", reply.PARAMETER_SYNTAX),
+            ("ORCPT=utf-8;\xe9@b.nl", reply.NEEDS_SMTPUTF8),
+            ("BY=1;R", reply.UNKNOWN_PARAMETER),
+        ):
+            verdict = refused(grammar.rcpt, f"TO:<a@b.nl> {text}", RCPT_PARSERS, smtputf8=False)
+            self.assertEqual(verdict, expected, text)
+        _, wanted = grammar.rcpt("TO:<a@b.nl> ORCPT=utf-8;\xe9@b.nl", RCPT_PARSERS, smtputf8=True)
+        self.assertEqual(wanted.orcpt, "utf-8;\xe9@b.nl")
+        for text in ("RET=ALL", "RET", "ENVID=", "ENVID=+00", "ENVID=" + "x" * 101):
+            self.assertEqual(refused(grammar.mail, f"FROM:<> {text}", PARSERS), reply.PARAMETER_SYNTAX, text)
+
+    @settings(deadline=None)
+    @given(
+        st.none()
+        | st.just(frozenset({Notify.NEVER}))
+        | st.frozensets(st.sampled_from([Notify.SUCCESS, Notify.FAILURE, Notify.DELAY]), min_size=1),
+        st.none() | st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=150),
+    )
+    def test_what_is_asked_reads_back(self, notify: frozenset[Notify] | None, address: str | None) -> None:
+        parameters = RcptParameters(notify, None if address is None else f"rfc822;{xtext.encode(address)}")
+        text = "TO:<a@b.nl>"
+        if parameters.notify:
+            text += " NOTIFY=" + ",".join(parameters.notify)
+        if parameters.orcpt:
+            text += f" ORCPT={parameters.orcpt}"
+        _, read = grammar.rcpt(text, RCPT_PARSERS, smtputf8=False)
+        self.assertEqual(read, parameters)
 
     def test_malformed(self) -> None:
         for text in (
@@ -267,7 +335,7 @@ class BacktrackingTests(SynchronousTestCase):
                 f"FROM:<> AUTH={long}!\x7f", f"FROM:<> {long}",
             ):  # fmt: skip
                 attempt(grammar.mail, text, PARSERS)
-                attempt(grammar.rcpt, text.replace("FROM", "TO", 1), smtputf8=True)
+                attempt(grammar.rcpt, text.replace("FROM", "TO", 1), RCPT_PARSERS, smtputf8=True)
             for text in (long, long + "!", f"PLAIN {long}", f"1 {long}", f"1{' ' * 6000}{long}"):
                 grammar.is_hostname(text)
                 attempt(grammar.command, text.encode())

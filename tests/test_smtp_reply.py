@@ -2,10 +2,13 @@
 
 import re
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.smtp import reply
-from digipoort_msa.smtp.reply import Refused, Reply
+from digipoort_msa.smtp.reply import Refused, Reply, passed_on
+from digipoort_msa.smtp.reply_parser import ReplyParser
 from tests.requirements import proves
 
 CATALOGUE = {name: value for name, value in vars(reply).items() if isinstance(value, Reply)}
@@ -119,3 +122,79 @@ class ReplyTests(SynchronousTestCase):
     def test_settings_in_a_reply(self) -> None:
         for words in (reply.missing_header("Subject"), reply.header_not_allowed("Subject")):
             self.assertTrue(re.fullmatch(rb"550 5\.7\.1 [ -~]*Subject[ -~]*\r\n", words.octets))
+
+
+@proves("D3")
+class PassedOnTests(SynchronousTestCase):
+    """What a next hop said, told to the client: a hop cannot speak for us (CVE-2020-8794)."""
+
+    def test_as_it_was_said(self) -> None:
+        for octets in (
+            b"550 5.1.1 Who?\r\n",
+            b"452-4.2.2 The mailbox is full,\r\n452 4.2.2 250 Ok: queued\r\n",
+            b"554 5.0.0 \\xe9 <a@b.nl>\r\n",
+        ):
+            parser = ReplyParser()
+            parser.feed(octets)
+            said = parser.next_reply()
+            assert said is not None
+            self.assertEqual(passed_on(said).octets, octets)
+
+    def test_what_is_between_the_hop_and_us(self) -> None:
+        for code, status, expected in (
+            (421, "4.3.2", "4.3.2"),
+            (421, None, "4.0.0"),
+            (530, "5.7.0", "4.7.0"),
+            (534, "5.7.9", "4.7.9"),
+            (535, "5.7.8", "4.7.8"),
+            (538, None, "4.0.0"),
+        ):
+            told = passed_on(Reply(code, status, ("closing",)))
+            self.assertEqual((told.code, told.enhanced, told.lines), (451, expected, ("closing",)))
+
+    def test_a_status_of_the_right_class(self) -> None:
+        for code, status, expected in (
+            (450, None, "4.0.0"),
+            (550, None, "5.0.0"),
+            (550, "2.0.0", "5.0.0"),
+            (450, "5.1.1", "4.1.1"),
+            (550, "5.1.1 250", "5.0.0"),
+            (550, "5.1.1234", "5.0.0"),
+            (550, "\u0665.1.1", "5.0.0"),
+            (550, "5.1.\u0661", "5.0.0"),
+        ):
+            self.assertEqual(passed_on(Reply(code, status, ("x",))).enhanced, expected)
+
+    def test_no_refusal(self) -> None:
+        for code in (200, 220, 235, 250, 334, 354):
+            self.assertRaises(ValueError, passed_on, Reply(code, None, ("x",)))
+
+    def test_bounds(self) -> None:
+        told = passed_on(Reply(550, "5.1.1", ("x" * 2000,) * 128))
+        self.assertEqual(told.lines, ("x" * 397 + "...",) * 3 + ("...",))
+        self.assertEqual(passed_on(Reply(550, None, ("a", "", " ", "b", "c", "d"))).lines, tuple("abcd"))
+        self.assertEqual(passed_on(Reply(550, None, ("", "  "))).lines, ("The next hop gives no reason",))
+
+    @settings(deadline=None, max_examples=300)
+    @given(
+        st.integers(400, 599),
+        st.none() | st.text(max_size=12).filter(str.isprintable),
+        st.lists(
+            st.text(st.characters(exclude_characters=[*map(chr, range(0x20)), "\x7f"], codec=None)),
+            min_size=1,
+            max_size=12,
+        ),
+    )
+    def test_whatever_it_said(self, code: int, status: str | None, lines: list[str]) -> None:
+        """Lone surrogates and C1 controls among it."""
+        told = passed_on(Reply(code, status, tuple(lines)))
+        self.assertEqual(told.code // 100, 4 if code in (530, 534, 535, 538) else code // 100)
+        self.assertLessEqual(len(told.lines), 4)
+        *wire, end = told.octets.decode("ascii").split("\r\n")
+        self.assertEqual((end, len(wire)), ("", len(told.lines)))
+        for number, line in enumerate(wire):
+            self.assertLessEqual(len(line), 510)
+            self.assertTrue(line.isprintable())
+            self.assertRegex(line, r"\A[45][0-9]{2}[ -][45]\.[0-9]{1,3}\.[0-9]{1,3} ")
+            self.assertEqual(line[3], "-" if number < len(wire) - 1 else " ")
+        self.assertNotEqual(told.code, 421)

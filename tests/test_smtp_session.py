@@ -55,7 +55,8 @@ class ClearTests(SynchronousTestCase):
             S: 250-AUTH DIGEST-MD5
             S: 250-ENHANCEDSTATUSCODES
             S: 250-SMTPUTF8
-            S: 250 CHUNKING
+            S: 250-CHUNKING
+            S: 250 DSN
             C: noop with words
             S: 250 2.0.0 Ok
             C: QUIT
@@ -78,7 +79,8 @@ class ClearTests(SynchronousTestCase):
             S: 250-AUTH DIGEST-MD5
             S: 250-ENHANCEDSTATUSCODES
             S: 250-SMTPUTF8
-            S: 250 CHUNKING
+            S: 250-CHUNKING
+            S: 250 DSN
             C: STARTTLS
             S: 220 Ready to start TLS
             TLS:
@@ -195,7 +197,8 @@ class SecureTests(SynchronousTestCase):
             S: 250-AUTH DIGEST-MD5 PLAIN LOGIN
             S: 250-ENHANCEDSTATUSCODES
             S: 250-SMTPUTF8
-            S: 250 CHUNKING
+            S: 250-CHUNKING
+            S: 250 DSN
             C: HELO other.example.nl
             S: 250 msa.example.nl
             """

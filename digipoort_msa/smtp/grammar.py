@@ -12,7 +12,14 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 
 from digipoort_msa.smtp import reply
-from digipoort_msa.smtp.envelope import CONTROL, NULL_PATH, MailParameters, Path, RcptParameters
+from digipoort_msa.smtp.envelope import (
+    CONTROL,
+    NO_PARAMETERS,
+    NULL_PATH,
+    MailParameters,
+    Path,
+    RcptParameters,
+)
 from digipoort_msa.smtp.extensions import ParameterParser
 from digipoort_msa.smtp.reply import Refused, Reply
 from digipoort_msa.smtp.states import Verb
@@ -82,15 +89,17 @@ def mail(text: str, parsers: Mapping[str, ParameterParser]) -> tuple[Path, MailP
     return reverse_path, parameters
 
 
-def rcpt(text: str, *, smtputf8: bool) -> tuple[Path, RcptParameters]:
+def rcpt(text: str, parsers: Mapping[str, ParameterParser], *, smtputf8: bool) -> tuple[Path, RcptParameters]:
     """RCPT's argument; ``smtputf8`` is what MAIL said."""
     path, rest = _split(_RCPT, text, reply.RCPT_SYNTAX)
-    _parameters(rest, {})
+    parameters = RcptParameters(**_parameters(rest, parsers)) if rest else NO_PARAMETERS  # type: ignore[arg-type]
+    if parameters.orcpt and not (smtputf8 or parameters.orcpt.isascii()):
+        raise Refused(reply.NEEDS_SMTPUTF8)  # RFC 6533 3
     if path.lower() == "postmaster":  # RFC 5321 4.5.1: the one name that needs no domain
-        return Path(path, ""), RcptParameters()
+        return Path(path, ""), parameters
     forward_path = _path(path, reply.RECIPIENT_SYNTAX, reply.RECIPIENT_INCOMPLETE)
     _check_utf8(forward_path, smtputf8)
-    return forward_path, RcptParameters()
+    return forward_path, parameters
 
 
 def auth(text: str) -> tuple[str, bytes | None]:

@@ -9,7 +9,7 @@ from enum import Enum
 from attrs import define, field, frozen
 
 #: Octets of a command or SASL line without its CRLF.  RFC 4954 4 asks for 12,288 in an AUTH exchange;
-#: the rest is room for the verb.
+#: the rest is room for the verb.  It is far above what MAIL and RCPT need with all their parameters.
 MAX_LINE = 12_288 + 32
 #: Octets of an over-long line that are read past before it counts as endless.
 _MAX_OVERLONG = 1 << 20

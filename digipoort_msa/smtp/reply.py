@@ -3,7 +3,8 @@
 Each fixed reply is one named constant with a comment that says when it is sent; nothing that a client hears
 stands as a literal anywhere else.  (What a delivery says where no hop spoke is for the queue and the log: it
 stands with the deliveries.)  A refusal travels as :class:`Refused`: the reply goes to the client, the cause
-only to the log.  No octet of the client's is ever part of a reply (M1).
+only to the log.  No octet of the client's is ever part of a reply of ours (M1); what a next hop says of a
+message that goes through to it is told as it was said, made harmless (:func:`passed_on`).
 """
 
 import re
@@ -12,6 +13,11 @@ from binascii import b2a_base64
 from attrs import field, frozen
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ENHANCED = re.compile(r"[45](?:\.[0-9]{1,3}){2}")
+_MOST_LINES = 4  # of a hop's reply that the client is told
+_LONGEST_TEXT = 400  # characters of each: with code and status below the 512 octets of RFC 5321 4.5.3.1.5
+#: Refusals of a hop that concern our connection with it, not the message: to the client they are a 451.
+_BETWEEN_US = frozenset({421, 530, 534, 535, 538})
 
 
 @frozen
@@ -170,3 +176,27 @@ def missing_header(name: str) -> Reply:
 def header_not_allowed(name: str) -> Reply:
     """M10, as :func:`missing_header`."""
     return Reply(550, "5.7.1", (f"The header {name} does not follow the message flow's pattern",))
+
+
+def passed_on(said: Reply) -> Reply:
+    """What a next hop said against a message that goes through to it, as the client is told it.
+
+    Code, status and words are the hop's, within bounds and in printable ASCII.  A reply that is about the
+    hop's connection with us, such as 421 or 530, is a 451 here: as our own it would be about the client's.
+
+    :raise ValueError: the hop did not refuse.
+    """
+    if said.positive:
+        raise ValueError(f"not a refusal: {said}")
+    code = 451 if said.code in _BETWEEN_US else said.code
+    status = said.enhanced if said.enhanced and _ENHANCED.fullmatch(said.enhanced) else "0.0.0"
+    texts = [_harmless(line) for line in said.lines if line.strip()]
+    if len(texts) > _MOST_LINES:
+        texts[_MOST_LINES - 1 :] = ["..."]
+    return Reply(code, f"{code // 100}{status[1:]}", tuple(texts) or ("The next hop gives no reason",))
+
+
+def _harmless(line: str) -> str:
+    """A line of a stranger's in printable ASCII, cut where it is too long."""
+    text = line.encode("ascii", "backslashreplace").decode("ascii")
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}..."

@@ -213,7 +213,7 @@ class Session:
         self._ask(Verb.AUTH, events.Authenticate(mechanism, initial_response))
 
     def _mail(self, argument: str) -> None:
-        reverse_path, parameters = grammar.mail(argument, self._settings.parsers)
+        reverse_path, parameters = grammar.mail(argument, self._settings.mail_parsers)
         if parameters.size is not None and parameters.size > self._settings.message_size:
             raise Refused(reply.TOO_BIG)
         self._recipients = 0
@@ -221,7 +221,8 @@ class Session:
         self._ask(Verb.MAIL, events.Mail(reverse_path, parameters))
 
     def _rcpt(self, argument: str) -> None:
-        forward_path, parameters = grammar.rcpt(argument, smtputf8=self._smtputf8)
+        parsers = self._settings.rcpt_parsers
+        forward_path, parameters = grammar.rcpt(argument, parsers, smtputf8=self._smtputf8)
         if self._recipients >= self._settings.recipients:
             raise Refused(reply.TOO_MANY_RECIPIENTS)
         self._ask(Verb.RCPT, events.Recipient(forward_path, parameters))

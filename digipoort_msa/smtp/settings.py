@@ -23,7 +23,8 @@ class SessionSettings:
     hello: Reply = field(init=False)
     clear_ehlo: Reply = field(init=False)
     secure_ehlo: Reply = field(init=False)
-    parsers: Mapping[str, extensions.ParameterParser] = field(init=False)
+    mail_parsers: Mapping[str, extensions.ParameterParser] = field(init=False)
+    rcpt_parsers: Mapping[str, extensions.ParameterParser] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         clear = extensions.offered(self.message_size, self.clear_mechanisms, in_clear=True)
@@ -33,7 +34,8 @@ class SessionSettings:
             "hello": reply.hello(self.hostname),
             "clear_ehlo": reply.hello(self.hostname, *(extension.keyword for extension in clear)),
             "secure_ehlo": reply.hello(self.hostname, *(extension.keyword for extension in secure)),
-            "parsers": extensions.mail_parameters(secure),
+            "mail_parsers": extensions.mail_parameters(secure),
+            "rcpt_parsers": extensions.rcpt_parameters(secure),
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
