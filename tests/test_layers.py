@@ -36,7 +36,7 @@ THEIRS = {
     "config": TWISTED | {"pydantic", "pydantic_core", "sqlalchemy", "cryptography"},
     "accounts": TWISTED | {"passlib", "sqlalchemy", "cryptography"},
     "policy": TWISTED,
-    "spool": TWISTED,
+    "spool": TWISTED | {"nacl"},
     "delivery": TWISTED | {"OpenSSL", "service_identity", "cryptography"},
     "submission": TWISTED,
     "server": TWISTED | {"OpenSSL", "cryptography"},
