@@ -217,7 +217,13 @@ class IContentReader(Interface):
     """One reading of a content, a segment at a time, never blocking the reactor."""
 
     def read():
-        """``Deferred[bytes]``: the next segment (256 KiB at most), ``b""`` at the end."""
+        """The next segment.
+
+        :return: ``Deferred[bytes]``: 256 KiB at most, ``b""`` at the end.
+        :raise Damaged: (as the failure) the content is not what was received.  This comes instead of the
+            last segment at the latest, so that whoever passes segments on as they come, and says that they
+            are the whole only after the last one, never says so of a damaged content.
+        """
 
     def close():
         """Let go of the file; safe to call twice."""
