@@ -3,12 +3,14 @@
 from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.delivery.hop import Hop
 from digipoort_msa.delivery.relay import Relay
 from digipoort_msa.delivery.tls import ClientTLS
+from digipoort_msa.interfaces import Damaged
 from digipoort_msa.smtp.envelope import Arrival, Envelope, MailParameters, Notify, Path, RcptParameters
 from tests.next_hop import DIE, EXTENSIONS, HANG, MESSAGE, Content, Network, SimpleHop, envelope
 from tests.requirements import proves
@@ -271,6 +273,20 @@ class ContentTests(TransactionTestCase):
         self.assertEqual(self.network.messages, [])
         self.assertEqual(content.closed, 1)
         self.assertEqual(len(self.flushLoggedErrors(EOFError)), 1)
+
+    @proves("D2")
+    def test_damaged(self) -> None:
+        """The connection is dropped without the final dot, and the queue is told what it is: no 4yz."""
+        content = Content(b"a\r\n", b"b\r\n")
+        reader = content.open()
+        segments = iter([succeed(b"a\r\n"), fail(Damaged("its SHA-256 is another"))])
+        reader.read = lambda: next(segments)
+        self.patch(content, "open", lambda: reader)
+        delivery = self.relay.deliver(envelope(), content)
+        self.network.pump()
+        self.failureResultOf(delivery, Damaged)
+        self.assertEqual((self.network.messages, content.closed), ([], 1))
+        self.assertEqual(self.codes(), {"c": "250 2.0.0"})
 
 
 @proves("M4", "D3")

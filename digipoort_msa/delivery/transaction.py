@@ -20,7 +20,7 @@ from digipoort_msa import log
 from digipoort_msa.delivery import failures
 from digipoort_msa.delivery.failures import HopFailure
 from digipoort_msa.delivery.session import Extensions, Session
-from digipoort_msa.interfaces import IContent
+from digipoort_msa.interfaces import Damaged, IContent
 from digipoort_msa.smtp.dot_stuffing import NotCanonical
 from digipoort_msa.smtp.envelope import Arrival, Envelope, Outcome, Path
 from digipoort_msa.smtp.reply import Reply
@@ -129,6 +129,9 @@ class _Transaction:
         except NotCanonical:
             connection.fail(failures.NOT_CANONICAL)
             raise HopFailure(failures.NOT_CANONICAL) from None
+        except Damaged:
+            connection.fail(failures.UNREADABLE)
+            raise  # no hop's failure: the queue holds the message
         except Exception as error:
             log.failure(log.DEFECT, None, where=f"reading {self.envelope.queue_id} from the spool")
             connection.fail(failures.UNREADABLE)
