@@ -109,6 +109,20 @@ ROW_UNREADABLE = Event(
     "{queue_id} is kept, but its row in the spool makes no sense: not tried",
     LogLevel.critical,
 )
+SPOOL_UNWRITABLE = Event(
+    "spool-unwritable",
+    "the spool in {directory} cannot be written, no message is taken until it can: {reason}",
+    LogLevel.critical,
+)
+SPOOL_WRITABLE = Event("spool-writable", "the spool in {directory} can be written again", LogLevel.warn)
+DISK_LOW = Event(
+    "disk-low",
+    "{free} octets are free for the spool in {directory}: no message is taken below {watermark}",
+    LogLevel.critical,
+)
+DISK_ENOUGH = Event(
+    "disk-enough", "{free} octets are free for the spool in {directory}: messages are taken", LogLevel.warn
+)
 CERTIFICATE_LOADED = Event("certificate-loaded", "new connections get the certificate in {file}")
 CERTIFICATE_KEPT = Event("certificate-kept", "the old certificate stays in force: {reason}", LogLevel.error)
 

@@ -25,10 +25,11 @@ DEFERRED = Reply(450, "4.2.1", ("not now",))
 FAILED = Reply(550, "5.1.1", ("no such user",))
 
 
-class ThreadCalls:
-    """``callFromThread``, with calls that wait for ``run_until``."""
+class ThreadCalls(Clock):
+    """``callFromThread``, with calls that wait for ``run_until``; and a clock."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._calls: queue.Queue[Any] = queue.Queue()
 
     def callFromThread(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> None:

@@ -43,7 +43,7 @@ class OperationTests(SynchronousTestCase):
         return message
 
     def due(self, now: float = 1e9, limit: int = 100, held: tuple[str, ...] = ()) -> list[Stored]:
-        (page,) = operations.due(self.connection, [DueQuery(now, limit, frozenset(held))])
+        (page,) = operations.due(self.connection, [DueQuery(None, now, limit, frozenset(held))])
         return list(page.messages)
 
     def record(self, states: dict[str, State], now: float = 10.0, next_attempt: float = 70.0) -> bool:
@@ -93,7 +93,7 @@ class OperationTests(SynchronousTestCase):
         self.assertEqual([10.0, 20.0, 30.0], [message.since for message in self.due(now=50)])
         self.assertEqual([10.0, 30.0], [m.since for m in self.due(now=50, held=("0000000000000002",))])
         self.assertEqual([10.0], [message.since for message in self.due(now=50, limit=1)])
-        (page,) = operations.due(self.connection, [DueQuery(50, 10, frozenset())])
+        (page,) = operations.due(self.connection, [DueQuery(None, 50, 10, frozenset())])
         self.assertEqual(99.0, page.next_due)
 
     def test_taking_goes_through_the_index(self) -> None:

@@ -38,7 +38,7 @@ class StoreTests(SpoolTestCase):
         return self.result(incoming.commit(envelope(incoming.queue_id)))
 
     def due(self) -> list[Stored]:
-        return list(self.result(self.spool.due(DueQuery(1e12, 100, frozenset()))).messages)
+        return list(self.result(self.spool.due(DueQuery(None, 1e12, 100, frozenset()))).messages)
 
     def octets(self, stored: Stored) -> bytes:
         reader = self.spool.content(stored).open()
@@ -304,7 +304,7 @@ class CrashTests(TestCase):
     async def all_found(self, spool: Spool) -> set[str]:
         found: set[str] = set()
         while True:
-            page = await spool.due(DueQuery(1e12, 500, frozenset(found)))
+            page = await spool.due(DueQuery(None, 1e12, 500, frozenset(found)))
             for stored in page.messages:
                 queue_id = stored.envelope.queue_id
                 reader = spool.content(stored).open()

@@ -1,4 +1,4 @@
-"""What is done to the spool's database, each operation on any number of messages at once.
+"""What the running queue does to the spool's database, each operation on any number of messages at once.
 
 An operation is a plain function of a connection, inside a transaction, and a list of arguments; it
 returns one result for each.  A hundred messages must not cost a hundred statements: Python gives up its
@@ -8,71 +8,63 @@ rows go in by the power of two, and everything else passes as one JSON text that
 An operation leaves no trace but in the database: a failed batch is run again, one argument at a time.
 """
 
-import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from attrs import frozen
 
-from digipoort_msa.smtp.envelope import Envelope, MailParameters, Path
-from digipoort_msa.smtp.reply import Reply
-from digipoort_msa.spool.schema import State
+from digipoort_msa.smtp.envelope import NO_PARAMETERS
+from digipoort_msa.spool import sequences
+from digipoort_msa.spool.rows import (
+    Attempt,
+    DueMessages,
+    DueQuery,
+    Result,
+    Stored,
+    columns,
+    decode_parameters,
+    decode_recipient_parameters,
+    decode_reply,
+    encode,
+    encode_parameters,
+    encode_recipient_parameters,
+    encode_reply,
+    stored,
+)
+from digipoort_msa.spool.states import UNFINISHED, WAITING, Event, State, rows_before, rows_in
 
-# ruff: noqa: S608 -- SQL is put together from these constants alone; every value is bound.
-_HAS = "EXISTS (SELECT 1 FROM recipient AS r WHERE r.queue_id = message.queue_id"  # ... AND ...)
-_OPEN = f"state IN ('{State.QUEUED}', '{State.DEFERRED}')"
+__all__ = [
+    "Attempt",
+    "DueMessages",
+    "DueQuery",
+    "Recorded",
+    "Result",
+    "Stored",
+    "decode_parameters",
+    "decode_recipient_parameters",
+    "decode_reply",
+    "due",
+    "forget",
+    "hold",
+    "insert",
+    "record",
+]
 
+HISTORY = 50  # rows of it that a message keeps
+_PATHS = 5  # recipients that a row of it names
 
-@frozen
-class Stored:
-    """A message in the spool, as far as it is still to be delivered."""
-
-    envelope: Envelope  # its recipients are the queued and deferred ones
-    size: int
-    eight_bit: bool
-    octets: bytes | None  # None: in a body file
-    since: float  # where the time until giving up starts
-    attempts: int = 0  # made for those recipients so far: the largest number of any
-    sole: bool = True  # no other recipient keeps the message here (a failed one does)
-
-
-@frozen
-class Result:
-    """What one attempt did for one recipient."""
-
-    path: Path
-    state: State
-    reply: Reply
-    hop: str
-
-
-@frozen
-class Attempt:
-    """What one attempt did for a message."""
-
-    queue_id: str
-    results: tuple[Result, ...]
-    now: float
-    next_attempt: float  # for the deferred ones
-
-
-@frozen
-class DueQuery:
-    now: float
-    limit: int
-    held: frozenset[str]  # queue ids that are not wanted: the queue has them already
+# ruff: noqa: S608 -- SQL is put together from constants alone; every value is bound.
+_HAS = "EXISTS (SELECT 1 FROM recipient AS r WHERE r.queue_id = message.queue_id AND"  # ... state)
+_LISTED = "queue_id IN (SELECT value FROM json_each(?))"
+_UNREADABLE = "its rows in the database make no sense"
 
 
-@frozen
-class DueMessages:
-    messages: tuple[Stored, ...]
-    next_due: float | None  # when the next message that is not due yet will be
-    unreadable: tuple[str, ...] = ()  # queue ids of due messages whose rows make no sense
+def insert(connection: sqlite3.Connection, messages: Sequence[Stored]) -> list[bool]:
+    """Keep new messages, due at once unless an earlier one of their sequence is in the way.
 
-
-def insert(connection: sqlite3.Connection, messages: Sequence[Stored]) -> list[None]:
-    """Keep new messages, due at once."""
+    :return: for each, whether it is due.
+    """
     rows: list[tuple[object, ...]] = []
     recipients: list[tuple[object, ...]] = []
     for message in messages:
@@ -88,21 +80,38 @@ def insert(connection: sqlite3.Connection, messages: Sequence[Stored]) -> list[N
                 encode_parameters(envelope.parameters),
                 envelope.received_at,
                 message.since,
-                envelope.received_at,
+                envelope.received_at if message.sequence is None else None,
+                message.sequence,
+                envelope.next_hop,
                 message.size,
                 message.eight_bit,
+                message.digest,
+                message.sealed_by,
                 message.octets,
             )
         )
-        recipients += [(queue_id, str(path), position) for position, path in enumerate(envelope.recipients)]
+        given = envelope.recipient_parameters
+        recipients += [
+            (queue_id, str(path), position, encode_recipient_parameters(given.get(path, NO_PARAMETERS)))
+            for position, path in enumerate(envelope.recipients)
+        ]
     _insert_rows(
         connection,
         "INTO message (queue_id, realm, account, session_id, reverse_path, parameters, received_at, since,"
-        " next_attempt, size, eight_bit, content)",
+        " next_attempt, sequence, next_hop, size, eight_bit, digest, sealed_by, content)",
         rows,
     )
-    _insert_rows(connection, "OR IGNORE INTO recipient (queue_id, path, position)", recipients)
-    return [None] * len(messages)
+    _insert_rows(connection, "OR IGNORE INTO recipient (queue_id, path, position, parameters)", recipients)
+    in_sequence = [message for message in messages if message.sequence is not None]
+    if not in_sequence:
+        return [True] * len(messages)
+    sequences.promote(connection, (message.sequence for message in in_sequence))
+    heads = connection.execute(
+        f"SELECT queue_id FROM message WHERE {_LISTED} AND next_attempt IS NOT NULL",
+        (encode([message.envelope.queue_id for message in in_sequence]),),
+    )
+    due_now = {queue_id for (queue_id,) in heads}
+    return [m.sequence is None or m.envelope.queue_id in due_now for m in messages]
 
 
 def _insert_rows(connection: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]]) -> None:
@@ -119,58 +128,145 @@ def _insert_rows(connection: sqlite3.Connection, into: str, rows: Sequence[tuple
         start += count
 
 
-def forget(connection: sqlite3.Connection, queue_ids: Sequence[str]) -> list[None]:
-    """Drop messages of which every recipient has been served."""
-    wanted = (_json(queue_ids),)
-    connection.execute("DELETE FROM message WHERE queue_id IN (SELECT value FROM json_each(?))", wanted)
-    connection.execute("DELETE FROM recipient WHERE queue_id IN (SELECT value FROM json_each(?))", wanted)
-    return [None] * len(queue_ids)
+def forget(connection: sqlite3.Connection, messages: Sequence[Stored]) -> list[None]:
+    """Drop messages of which every recipient has been delivered."""
+    delete(connection, [message.envelope.queue_id for message in messages])
+    sequences.promote(connection, (message.sequence for message in messages))
+    return [None] * len(messages)
 
 
-def record(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> list[bool]:
-    """Record attempts per recipient; a message goes when its last recipient has been delivered, or when an
-    operator asked for its removal meanwhile.
+def delete(connection: sqlite3.Connection, queue_ids: Iterable[str]) -> None:
+    """Drop messages and all that belongs to them; their sequences are the caller's to promote."""
+    wanted = (encode(list(queue_ids)),)
+    for table in ("message", "recipient", "attempt"):
+        connection.execute(f"DELETE FROM {table} WHERE {_LISTED}", wanted)
 
-    :return: for each attempt, whether the message is gone.
+
+@frozen
+class Recorded:
+    """What has come of recording an attempt."""
+
+    gone: bool  # the message: no recipient is unfinished, or an operator wanted it removed
+    notified: bool  # the attempt's notification is in the spool now
+
+
+def record(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> list[Recorded]:
+    """Record attempts per recipient, and keep their notifications; all of it or nothing.
+
+    Where an operator has held a recipient meanwhile, it stays held unless it has been delivered or returned.
+    A recipient that has ended changes no more, so an attempt may be recorded again without harm; and an
+    attempt that changes nothing brings no notification.
     """
+    queue_ids = [attempt.queue_id for attempt in attempts]
+    in_sequence = sequences.of(connection, queue_ids)
+    changed = _record_results(connection, attempts)
+    _record_delays(connection, attempts)
+    for attempt in attempts:
+        if any(result.state is State.HELD for result in attempt.results):
+            _returned_as_far_as_can_be(connection, attempt)
+    gone = _end(connection, attempts, queue_ids)
+    _remember(connection, [attempt for attempt in attempts if attempt.queue_id in changed - gone])
+    told = [attempt for attempt in attempts if attempt.notification and attempt.queue_id in changed]
+    insert(connection, [attempt.notification for attempt in told if attempt.notification])
+    sequences.promote(connection, in_sequence)
+    return [
+        Recorded(attempt.queue_id in gone, attempt.notification is not None and attempt.queue_id in changed)
+        for attempt in attempts
+    ]
+
+
+def _record_results(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> set[str]:
     results = [
-        (attempt.queue_id, str(result.path), result.state, encode_reply(result.reply), result.hop)
+        (
+            attempt.queue_id,
+            str(result.path),
+            result.state,
+            encode_reply(result.reply),
+            result.hop,
+            result.reason if result.state is State.HELD else None,
+        )
         for attempt in attempts
         for result in attempt.results
     ]
-    connection.execute(
-        "UPDATE recipient SET state = result.state, attempts = attempts + 1, reply = result.reply,"
-        " hop = result.hop FROM (SELECT value->>0 AS queue_id, value->>1 AS path, value->>2 AS state,"
-        " value->>3 AS reply, value->>4 AS hop FROM json_each(?)) AS result"
-        " WHERE recipient.queue_id = result.queue_id AND recipient.path = result.path",
-        (_json(results),),
+    stays_held = f"recipient.state = '{State.HELD}' AND result.state = '{State.DEFERRED}'"
+    rows = connection.execute(
+        f"UPDATE recipient SET state = CASE WHEN {stays_held} THEN recipient.state ELSE result.state END,"
+        f" reason = CASE WHEN {stays_held} THEN recipient.reason ELSE result.reason END,"
+        " attempts = attempts + 1, reply = result.reply, hop = result.hop"
+        " FROM (SELECT value->>0 AS queue_id, value->>1 AS path, value->>2 AS state, value->>3 AS reply,"
+        " value->>4 AS hop, value->>5 AS reason FROM json_each(?)) AS result"
+        " WHERE recipient.queue_id = result.queue_id AND recipient.path = result.path"
+        f" AND recipient.{rows_before(Event.DELIVER)} RETURNING recipient.queue_id",
+        (encode(results),),
     )
-    # A recipient that an operator queued again during the attempt is due now, not at next_attempt.
+    return {queue_id for (queue_id,) in rows.fetchall()}
+
+
+def _record_delays(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> None:
+    told = [(attempt.queue_id, str(path)) for attempt in attempts for path in attempt.told_of_delay]
+    if told:
+        connection.execute(
+            "UPDATE recipient SET told_of_delay = 1 FROM (SELECT value->>0 AS queue_id, value->>1 AS path"
+            " FROM json_each(?)) AS told"
+            " WHERE recipient.queue_id = told.queue_id AND recipient.path = told.path",
+            (encode(told),),
+        )
+
+
+def _returned_as_far_as_can_be(connection: sqlite3.Connection, attempt: Attempt) -> None:
+    # A wish to return what cannot be returned is done, too: otherwise it would come back for ever.
+    rows = connection.execute(
+        f"SELECT path FROM recipient WHERE queue_id = ? AND {rows_in(UNFINISHED)}", (attempt.queue_id,)
+    )
+    held = {str(result.path) for result in attempt.results if result.state is State.HELD}
+    if {path for (path,) in rows} <= held:
+        connection.execute(
+            "UPDATE message SET wish = NULL WHERE queue_id = ? AND wish = 'return'", (attempt.queue_id,)
+        )
+
+
+def _end(connection: sqlite3.Connection, attempts: Sequence[Attempt], queue_ids: list[str]) -> set[str]:
+    """Drop the messages that have ended and find the others' next attempt; returns who has gone."""
+    # A recipient that an operator queued again during the attempt is due now, not at next_attempt.  And in
+    # a sequence another message may be the head by now.
     connection.execute(
-        "UPDATE message SET next_attempt ="
-        f" CASE WHEN {_HAS} AND r.state = '{State.QUEUED}') THEN attempt.now"
-        f" WHEN {_HAS} AND r.state = '{State.DEFERRED}') THEN attempt.next_attempt END"
+        "UPDATE message SET next_attempt = CASE WHEN wish IS NOT NULL THEN NULL"
+        " WHEN sequence IS NOT NULL AND message.next_attempt IS NULL THEN NULL"
+        f" WHEN {_HAS} r.state = '{State.QUEUED}') THEN attempt.now"
+        f" WHEN {_HAS} r.state = '{State.DEFERRED}') THEN attempt.next_attempt END"
         " FROM (SELECT value->>0 AS queue_id, value->>1 AS now, value->>2 AS next_attempt FROM json_each(?))"
         " AS attempt WHERE message.queue_id = attempt.queue_id",
-        (_json([(attempt.queue_id, attempt.now, attempt.next_attempt) for attempt in attempts]),),
-    )
-    wanted = (_json([attempt.queue_id for attempt in attempts]),)
-    connection.execute(
-        "DELETE FROM message WHERE queue_id IN (SELECT value FROM json_each(?))"
-        f" AND (removing = 1 OR NOT {_HAS} AND r.state <> '{State.DELIVERED}'))",
-        wanted,
+        (encode([(attempt.queue_id, attempt.now, attempt.next_attempt) for attempt in attempts]),),
     )
     rows = connection.execute(
-        "SELECT queue_id FROM message WHERE queue_id IN (SELECT value FROM json_each(?))", wanted
+        f"SELECT queue_id FROM message WHERE {_LISTED}"
+        f" AND wish IS NOT 'remove' AND {_HAS} {rows_in(UNFINISHED)})",
+        (encode(queue_ids),),
     )
-    kept = {queue_id for (queue_id,) in rows}
-    gone = [attempt.queue_id not in kept for attempt in attempts]
-    if any(gone):
-        connection.execute(
-            "DELETE FROM recipient WHERE queue_id IN (SELECT value FROM json_each(?))",
-            (_json([attempt.queue_id for attempt in attempts if attempt.queue_id not in kept]),),
-        )
+    gone = set(queue_ids) - {queue_id for (queue_id,) in rows.fetchall()}
+    if gone:
+        delete(connection, gone)
     return gone
+
+
+def _remember(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> None:
+    """Write the history: a row for each different thing that a hop has said."""
+    rows: list[tuple[object, ...]] = []
+    for attempt in attempts:
+        said: dict[tuple[str, str], list[str]] = {}
+        for result in attempt.results:
+            said.setdefault((result.hop, encode_reply(result.reply)), []).append(str(result.path))
+        rows += [
+            (attempt.queue_id, attempt.now, hop, reply, encode(paths[:_PATHS]))
+            for (hop, reply), paths in list(said.items())[:HISTORY]
+        ]
+    if rows:
+        _insert_rows(connection, "INTO attempt (queue_id, at, hop, reply, recipients)", rows)
+        connection.execute(
+            f"DELETE FROM attempt WHERE {_LISTED} AND number <= (SELECT number FROM attempt AS newer"
+            f" WHERE newer.queue_id = attempt.queue_id ORDER BY number DESC LIMIT 1 OFFSET {HISTORY})",
+            (encode([attempt.queue_id for attempt in attempts]),),
+        )
 
 
 def due(connection: sqlite3.Connection, queries: Sequence[DueQuery]) -> list[DueMessages]:
@@ -179,163 +275,48 @@ def due(connection: sqlite3.Connection, queries: Sequence[DueQuery]) -> list[Due
 
 
 def _due(connection: sqlite3.Connection, query: DueQuery) -> DueMessages:
+    of_realm = "" if query.realm is None else "realm = :realm AND "
+    values = {
+        "realm": query.realm,
+        "now": query.now,
+        "held": encode(sorted(query.held)),
+        "limit": query.limit,
+    }
     rows = connection.execute(
-        "SELECT queue_id, realm, account, session_id, reverse_path, parameters, received_at, since, size,"
-        " eight_bit, content,"
-        " (SELECT json_group_array(path) FROM (SELECT path FROM recipient AS r"
-        f" WHERE r.queue_id = m.queue_id AND {_OPEN} ORDER BY position)),"
-        f" (SELECT max(attempts) FROM recipient AS r WHERE r.queue_id = m.queue_id AND {_OPEN}),"
-        " NOT EXISTS (SELECT 1 FROM recipient AS r WHERE r.queue_id = m.queue_id"
-        f" AND r.state = '{State.FAILED}')"
-        " FROM message AS m WHERE next_attempt <= ? AND queue_id NOT IN (SELECT value FROM json_each(?))"
-        " ORDER BY next_attempt LIMIT ?",
-        (query.now, _json(sorted(query.held)), query.limit),
-    )
-    messages, unreadable = [], []
+        f"SELECT {columns(WAITING)} FROM message AS m WHERE {of_realm}next_attempt <= :now"
+        " AND queue_id NOT IN (SELECT value FROM json_each(:held)) ORDER BY next_attempt LIMIT :limit",
+        values,
+    ).fetchall()
+    messages, unreadable = read(rows)
+    for queue_id in unreadable:  # one such row must not stop all that come after it
+        hold(connection, [(queue_id, _UNREADABLE)])
+    (next_due,) = connection.execute(
+        f"SELECT min(next_attempt) FROM message WHERE {of_realm}next_attempt > :now", values
+    ).fetchone()
+    return DueMessages(tuple(messages), next_due, tuple(unreadable))
+
+
+def read(rows: Iterable[Sequence[object]]) -> tuple[list[Stored], list[str]]:
+    """Rows as ``columns`` selects them: the messages, and the queue ids of those that make no sense."""
+    messages: list[Stored] = []
+    unreadable: list[str] = []
     for row in rows:
         try:
-            messages.append(_stored(*row))
-        except (TypeError, ValueError):  # one such row must not stop all that come after it
-            unreadable.append(row[0])
-    return DueMessages(tuple(messages), _next_due(connection, query.now), tuple(unreadable))
+            messages.append(stored(*row))  # type: ignore[arg-type]
+        except (TypeError, ValueError, KeyError, AttributeError):
+            unreadable.append(row[0])  # type: ignore[arg-type]
+    return messages, unreadable
 
 
-def _stored(
-    queue_id: str,
-    realm: str,
-    account: str,
-    session_id: str,
-    reverse_path: str,
-    parameters: str,
-    received_at: float,
-    since: float,
-    size: int,
-    eight_bit: int,
-    content: bytes | None,
-    paths: str,
-    attempts: int,
-    sole: int,
-) -> Stored:
-    envelope = Envelope(
-        queue_id=queue_id,
-        realm=realm,
-        account=account,
-        session_id=session_id,
-        reverse_path=Path.from_text(reverse_path),
-        recipients=tuple(Path.from_text(path) for path in json.loads(paths)),
-        received_at=received_at,
-        parameters=decode_parameters(parameters),
-    )
-    return Stored(envelope, size, bool(eight_bit), content, since, attempts, bool(sole))
-
-
-def _next_due(connection: sqlite3.Connection, now: float) -> float | None:
-    row = connection.execute("SELECT min(next_attempt) FROM message WHERE next_attempt > ?", (now,))
-    next_due: float | None = row.fetchone()[0]
-    return next_due
-
-
-def purge(connection: sqlite3.Connection, held: Sequence[frozenset[str]]) -> list[list[str]]:
-    """Drop the messages that an operator wants removed, but for those that are being delivered (``record``
-    drops them).
-
-    :return: their queue ids.
-    """
-    return [_purge(connection, queue_ids) for queue_ids in held]
-
-
-def _purge(connection: sqlite3.Connection, held: frozenset[str]) -> list[str]:
-    rows = connection.execute(
-        "DELETE FROM message WHERE removing = 1 AND queue_id NOT IN (SELECT value FROM json_each(?))"
-        " RETURNING queue_id",
-        (_json(sorted(held)),),
-    )
-    removed = [queue_id for (queue_id,) in rows.fetchall()]
-    connection.execute(
-        "DELETE FROM recipient WHERE queue_id IN (SELECT value FROM json_each(?))", (_json(removed),)
-    )
-    return removed
-
-
-def mark_missing(connection: sqlite3.Connection, exists: Callable[[str], bool]) -> None:
-    """Mark the messages whose body file is not there: they are kept, and not tried.
-
-    :param exists: is there a body file for this queue id?
-    """
-    rows = connection.execute("SELECT queue_id FROM message WHERE content IS NULL AND missing = 0")
-    missing = [queue_id for (queue_id,) in rows if not exists(queue_id)]
-    connection.execute(
-        "UPDATE message SET missing = 1, next_attempt = NULL"
-        " WHERE queue_id IN (SELECT value FROM json_each(?))",
-        (_json(missing),),
-    )
-
-
-def unmark_found(connection: sqlite3.Connection, exists: Callable[[str], bool], now: float) -> None:
-    """Take the mark of ``mark_missing`` off the messages whose file has been put back: they are due."""
-    rows = connection.execute("SELECT queue_id FROM message WHERE missing = 1").fetchall()
-    found = [queue_id for (queue_id,) in rows if exists(queue_id)]
-    connection.execute(
-        "UPDATE message SET missing = 0,"
-        f" next_attempt = CASE WHEN removing = 0 AND {_HAS} AND {_OPEN}) THEN ? END"
-        " WHERE queue_id IN (SELECT value FROM json_each(?))",
-        (now, _json(found)),
-    )
-
-
-def retry(connection: sqlite3.Connection, queue_ids: Sequence[str], now: float) -> list[str]:
-    """Make messages due now, their failed recipients too.
-
-    :return: the queue ids of those that are due now, in order.
-    """
-    values = {"wanted": _json(queue_ids), "now": now}
-    which = (
-        "queue_id IN (SELECT queue_id FROM message WHERE removing = 0 AND missing = 0"
-        " AND queue_id IN (SELECT value FROM json_each(:wanted)))"
-    )
-    connection.execute(
-        f"UPDATE recipient SET state = '{State.QUEUED}' WHERE state = '{State.FAILED}' AND {which}", values
-    )
-    rows = connection.execute(
-        f"UPDATE message SET next_attempt = :now, since = max(since, :now) WHERE {which}"
-        f" AND {_HAS} AND {_OPEN})"
-        " RETURNING queue_id",
-        values,
-    )
-    return sorted(queue_id for (queue_id,) in rows.fetchall())
-
-
-def has_file(connection: sqlite3.Connection, queue_id: str) -> bool:
-    """Is there a message whose content is in a body file of this name?"""
-    row = connection.execute(
-        "SELECT 1 FROM message WHERE queue_id = ? AND content IS NULL", (queue_id,)
-    ).fetchone()
-    return row is not None
-
-
-def data_version(connection: sqlite3.Connection, asked: Sequence[None]) -> list[int]:
-    """A number that changes when another connection has changed the database."""
-    (version,) = connection.execute("PRAGMA data_version").fetchone()
-    return [version] * len(asked)
-
-
-def encode_parameters(parameters: MailParameters) -> str:
-    return _json([parameters.size, parameters.body_8bitmime, parameters.smtputf8, parameters.auth])
-
-
-def decode_parameters(text: str) -> MailParameters:
-    return MailParameters(*json.loads(text))
-
-
-def encode_reply(reply: Reply) -> str:
-    return json.dumps([reply.code, reply.enhanced, reply.lines])  # ASCII, whatever a peer has said
-
-
-def decode_reply(text: str) -> Reply:
-    code, enhanced, lines = json.loads(text)
-    return Reply(code, enhanced, tuple(lines))
-
-
-def _json(value: object) -> str:
-    # Not escaped: a lone surrogate then fails here, instead of becoming a row that nobody can read.
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def hold(connection: sqlite3.Connection, held: Sequence[tuple[str, str]]) -> list[None]:
+    """Hold messages (each a queue id and a reason): nothing of them is tried until an operator says so."""
+    for queue_id, reason in held:
+        in_sequence = sequences.of(connection, [queue_id])
+        connection.execute(
+            f"UPDATE recipient SET state = '{State.HELD}', reason = ? WHERE queue_id = ?"
+            f" AND {rows_before(Event.HOLD)}",
+            (reason, queue_id),
+        )
+        connection.execute("UPDATE message SET next_attempt = NULL WHERE queue_id = ?", (queue_id,))
+        sequences.promote(connection, in_sequence)
+    return [None] * len(held)

@@ -10,18 +10,17 @@
             <queue id>.incoming       content on its way in; removed at the next start
 
 A message's row and its recipients' rows are joined by the queue id.  ``next_attempt`` is set exactly while
-some recipient is ``queued`` or ``deferred`` and nothing stands in the way of trying it (body file missing,
-removal asked for); the index on it is the queue.  Times are seconds since the epoch.
+some recipient is ``queued`` or ``deferred`` and nothing stands in the way of trying it (an operator's wish,
+an earlier message of its sequence); the index on realm and it is the queue of a realm, and counts a realm's
+messages without reading them.  Times are seconds since the epoch.
 """
 
 import fcntl
 import os
 import sqlite3
 import time
-from enum import StrEnum
 from pathlib import Path
 
-VERSION = 1
 MINIMUM_SQLITE = (3, 38)  # the operator ->> ; UPDATE ... FROM is older
 
 DATABASE = "spool.sqlite3"
@@ -30,31 +29,24 @@ LOCK = "lock"
 
 BUSY_TIMEOUT = 5.0  # seconds to wait for another process's short transaction
 
-
-class State(StrEnum):
-    """What has become of one recipient."""
-
-    QUEUED = "queued"  # not tried yet, or to be tried again at the operator's word
-    DEFERRED = "deferred"  # refused temporarily; tried again at next_attempt
-    DELIVERED = "delivered"
-    FAILED = "failed"  # refused for good, or given up
-
-
-_TABLES = """
+#: Each entry leads from the version that is its index to the next: a new spool goes through all of them, an
+#: old one through the rest.  An entry that has been released is never changed.
+_MIGRATIONS = (
+    """
 CREATE TABLE message (
     queue_id     TEXT PRIMARY KEY,
     realm        TEXT NOT NULL,
     account      TEXT NOT NULL,
     session_id   TEXT NOT NULL,
     reverse_path TEXT NOT NULL,
-    parameters   TEXT NOT NULL,               -- JSON: [size, body_8bitmime, smtputf8, auth]
+    parameters   TEXT NOT NULL,               -- JSON: [size, body_8bitmime, smtputf8, auth, ret, envid]
     received_at  REAL NOT NULL,
     since        REAL NOT NULL,               -- where the time until giving up starts
     next_attempt REAL,
     size         INTEGER NOT NULL,
     eight_bit    INTEGER NOT NULL,
-    removing     INTEGER NOT NULL DEFAULT 0,  -- an operator asked for its removal
-    missing      INTEGER NOT NULL DEFAULT 0,  -- its body file was not there at a start
+    removing     INTEGER NOT NULL DEFAULT 0,
+    missing      INTEGER NOT NULL DEFAULT 0,
     content      BLOB                         -- NULL: in bodies/<queue id>
 );
 CREATE INDEX message_due ON message (next_attempt) WHERE next_attempt IS NOT NULL;
@@ -63,13 +55,64 @@ CREATE TABLE recipient (
     queue_id TEXT NOT NULL,
     path     TEXT NOT NULL,
     position INTEGER NOT NULL,                -- the order of the RCPT commands
-    state    TEXT NOT NULL DEFAULT 'queued',
+    state    TEXT NOT NULL DEFAULT 'queued',  -- states.STORED
     attempts INTEGER NOT NULL DEFAULT 0,
     reply    TEXT,                            -- JSON: [code, enhanced, [line, ...]], the last one
     hop      TEXT,
     PRIMARY KEY (queue_id, path)
 ) WITHOUT ROWID;
-"""
+""",
+    """
+ALTER TABLE message RENAME TO message_1;
+DROP INDEX message_due;
+DROP INDEX message_removing;
+CREATE TABLE message (
+    queue_id     TEXT PRIMARY KEY,
+    realm        TEXT NOT NULL,
+    account      TEXT NOT NULL,
+    session_id   TEXT NOT NULL,
+    reverse_path TEXT NOT NULL,
+    parameters   TEXT NOT NULL,  -- JSON: [size, body_8bitmime, smtputf8, auth, ret, envid]
+    received_at  REAL NOT NULL,
+    since        REAL NOT NULL,  -- where the time until giving up starts
+    next_attempt REAL,
+    sequence     TEXT,           -- messages of one sequence go one after the other
+    next_hop     TEXT,           -- an operator's choice
+    wish         TEXT,           -- an operator's: 'remove' or 'return', done when it is not active
+    size         INTEGER NOT NULL,
+    eight_bit    INTEGER NOT NULL,
+    digest       BLOB,           -- SHA-256 of the content as it is stored; NULL: version 1's
+    sealed_by    TEXT,           -- the name of the key that encrypts the content; NULL: none
+    content      BLOB            -- NULL: in bodies/<queue id>.  Last: SQLite has to walk past it
+);
+INSERT INTO message SELECT queue_id, realm, account, session_id, reverse_path, parameters, received_at, since,
+    CASE WHEN missing = 0 THEN next_attempt END, NULL, NULL, CASE WHEN removing = 1 THEN 'remove' END, size,
+    eight_bit, NULL, NULL, content FROM message_1;
+-- JSON: [[notify, ...] or null, orcpt]; NULL: none
+ALTER TABLE recipient ADD COLUMN parameters TEXT;
+ALTER TABLE recipient ADD COLUMN told_of_delay INTEGER NOT NULL DEFAULT 0;
+-- why it is held
+ALTER TABLE recipient ADD COLUMN reason TEXT;
+UPDATE recipient SET state = 'held', reason = 'it failed before there were notifications'
+    WHERE state = 'failed';
+UPDATE recipient SET state = 'held', reason = 'its body file was missing'
+    WHERE state IN ('queued', 'deferred') AND queue_id IN (SELECT queue_id FROM message_1 WHERE missing = 1);
+DROP TABLE message_1;
+CREATE INDEX message_due ON message (realm, next_attempt);
+CREATE INDEX message_wish ON message (queue_id) WHERE wish IS NOT NULL;
+CREATE INDEX message_sequence ON message (sequence, queue_id) WHERE sequence IS NOT NULL;
+CREATE TABLE attempt (                         -- what the hops have said, newest last; for the operator
+    number     INTEGER PRIMARY KEY,
+    queue_id   TEXT NOT NULL,
+    at         REAL NOT NULL,
+    hop        TEXT NOT NULL,
+    reply      TEXT NOT NULL,                  -- JSON as in recipient
+    recipients TEXT NOT NULL                   -- JSON: the first few paths it concerned
+);
+CREATE INDEX attempt_message ON attempt (queue_id);
+""",
+)
+VERSION = len(_MIGRATIONS)
 
 
 class SpoolError(Exception):
@@ -148,9 +191,10 @@ def connect(directory: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA wal_autocheckpoint = 2000")  # pages: 8 MiB
         connection.execute("BEGIN IMMEDIATE")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            for statement in _TABLES.split(";\n"):
+        for migration in _MIGRATIONS[version:]:
+            for statement in migration.split(";\n"):
                 connection.execute(statement)
+        if version < VERSION:
             connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except sqlite3.Error as error:

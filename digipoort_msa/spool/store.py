@@ -5,64 +5,60 @@ arrives (``bodies``).  The 250 may be sent when ``commit`` has fired: the transa
 then on stable storage, and so, before it, was the file.  Messages that are committed together share one
 transaction (``writer``).
 
-A disk that is nearly full takes no new message: on a full one nothing could be recorded either, so that no
-message would ever go, and each restart would deliver some of them again.
+What the disk does not take is refused with a 4xx and leaves nothing behind (``disk``).
 
 One process works a spool, which a lock makes sure of; the operator's tools look in beside it
 (``inspection``).
 """
 
-import errno
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from attrs import frozen
+from attrs import evolve
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from digipoort_msa import log
-from digipoort_msa.interfaces import IContent, IIncoming, IIntake
-from digipoort_msa.smtp.envelope import Envelope, RcptParameters
-from digipoort_msa.smtp.envelope import Path as MailPath
-from digipoort_msa.spool import operations, schema
+from digipoort_msa.interfaces import IContent, IIntake
+from digipoort_msa.spool import operations, schema, upkeep
 from digipoort_msa.spool.bodies import Bodies, BodyFile, IncomingBody
-from digipoort_msa.spool.content import FileContent, SmallContent
-from digipoort_msa.spool.operations import Attempt, DueMessages, DueQuery, Stored
+from digipoort_msa.spool.content import content_of, in_row
+from digipoort_msa.spool.disk import Disk
+from digipoort_msa.spool.incoming import Incoming
 from digipoort_msa.spool.queue_ids import QueueIds
+from digipoort_msa.spool.recovery import Recovery, recover
+from digipoort_msa.spool.rows import Attempt, DueMessages, DueQuery, Stored
 from digipoort_msa.spool.schema import SpoolError
-from digipoort_msa.spool.writer import Writer
+from digipoort_msa.spool.sealing import Sealing
+from digipoort_msa.spool.writer import Operation, Writer, rewrite
 
 SMALL = 64 * 1024  # octets: content up to this size lies in its row
-RESERVE = 64 * 1024 * 1024  # octets of the disk that new messages leave free
+WATERMARK = 256 * 1024 * 1024  # octets: with less of the disk free no message is begun
+LOOK = 1.0  # seconds between looks at the disk
 
-
-@frozen
-class Recovery:
-    """What a start found."""
-
-    messages: int  # in the spool
-    half_received: int  # files of messages that were never acknowledged, removed
-    orphans: int  # body files of messages that had been delivered, removed
-    missing: tuple[str, ...]  # queue ids whose body file is not there: kept, marked, not tried
+#: Gives the sequence that the messages of a realm's account belong to; ``None``: to none.
+Sequences = Callable[[str, str], str | None]
 
 
 @implementer(IIntake)
 class Spool:
     """The spool in one folder.
 
-    :param reactor: for the results of the threads.
+    :param reactor: for the results of the threads, and to look at the disk now and then.
     :param directory: the folder, made if it is missing.
     :param small: octets of content that are kept in the database; more goes to a file.
     :param io_threads: threads that write and read body files.
-    :param reserve: octets of the disk that new messages leave free, for recording what becomes of the old.
+    :param watermark: octets of the disk; see ``disk``.
+    :param sequences: which messages go one after the other; ``None``: none do.
+    :param sealing: encrypts what is kept; ``None``: it is kept in clear.
     """
 
     def __init__(
@@ -72,17 +68,23 @@ class Spool:
         *,
         small: int = SMALL,
         io_threads: int = 4,
-        reserve: int = RESERVE,
+        watermark: int = WATERMARK,
+        sequences: Sequences | None = None,
+        sealing: Sealing | None = None,
         queue_ids: Callable[[], str] | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.small = small
-        self.arrived: Callable[[Stored], None] | None = None  # told of every message that is kept
+        self.arrived: Callable[[Stored], None] | None = None  # told of every message that is kept and due
         self._reactor = reactor
-        self._reserve = reserve
+        self._sequences = sequences or (lambda realm, account: None)
+        self._sealing = sealing
         self._queue_ids = queue_ids or QueueIds()
         self._pool = ThreadPool(minthreads=0, maxthreads=io_threads, name="spool-io")
         self._bodies = Bodies(self.directory / schema.BODIES)
+        self._disk = Disk(self.directory, watermark)
+        self._look = LoopingCall(self._look_at_the_disk)
+        self._look.clock = cast(IReactorTime, reactor)
         self._location = str(self.directory / schema.DATABASE)
         self._lock: int | None = None
         self._writer: Writer | None = None
@@ -101,13 +103,16 @@ class Spool:
             raise SpoolError(f"the spool in {self.directory} is in use by another process")
         try:
             connection = schema.connect(self.directory)
-            recovery = _recover(connection, self._bodies)
+            recovery = recover(connection, self._bodies, self.directory)
+            self._disk.measure()
         except BaseException:
             os.close(self._lock)
             raise
+        self._disk.tell()
         self._writer = Writer(self._reactor, connection)
         self._writer.start()
         self._pool.start()
+        self._look.start(LOOK, now=False)
         return recovery
 
     def stop(self) -> "Deferred[None]":
@@ -117,6 +122,8 @@ class Spool:
     async def _stop(self) -> None:
         if self._writer is None:
             return
+        if self._look.running:
+            self._look.stop()
         await self._writer.stop()
         if self._lock is not None:
             self._pool.stop()
@@ -134,28 +141,72 @@ class Spool:
             raise SpoolError("the spool has not been started")
         return self._writer
 
+    # -- the disk --------------------------------------------------------------------------------------
+
+    def _look_at_the_disk(self) -> "Deferred[None]":
+        return Deferred.fromCoroutine(self._look_once()).addErrback(
+            lambda failure: log.failure(log.DEFECT, failure, where="looking at the disk")
+        )
+
+    async def _look_once(self) -> None:
+        try:
+            await self._in_thread(self._disk.measure)
+            self._disk.tell()
+            if self._disk.writable:
+                return
+            await self._in_thread(self._disk.probe)
+            await self._running.submit(rewrite, None)
+        except (OSError, sqlite3.Error) as error:
+            self._disk.failed(error)
+        except SpoolError:  # it has been stopped
+            return
+        else:
+            self._disk.came_back()
+
+    def _submit(self, operation: "Operation[Any, Any]", argument: Any) -> "Deferred[Any]":
+        return self._running.submit(operation, argument).addErrback(self._not_done)
+
+    def _not_done(self, failure: Failure) -> Failure:
+        self._disk.failed(failure.value)
+        return failure
+
+    def _not_kept(self, failure: Failure) -> Failure:
+        refused = self._disk.failed(failure.value)
+        if refused is None:
+            return failure
+        raise refused from failure.value
+
     # -- in: IIntake --------------------------------------------------------------------------------------
 
     def receive(self, realm: str) -> "Incoming":
-        return Incoming(self, self._queue_ids())
+        self._disk.check()
+        return Incoming(self._queue_ids(), self.small, self._begin_body, self._keep, self._not_kept)
 
-    def _keep(self, stored: Stored) -> "Deferred[None]":
-        return self._running.submit(self._insert, stored).addCallback(self._kept, stored)
+    def _begin_body(self, queue_id: str) -> IncomingBody:
+        sealer = None if self._sealing is None else self._sealing.sealer(queue_id)
+        return IncomingBody(BodyFile(self._bodies, queue_id, sealer), self._in_thread)
 
-    def _insert(self, connection: sqlite3.Connection, messages: Sequence[Stored]) -> list[None]:
+    def _keep(self, stored: Stored) -> "Deferred[str]":
+        envelope = stored.envelope
+        sequence = self._sequences(envelope.realm, envelope.account)
+        if stored.octets is None:
+            sealed_by = None if self._sealing is None else self._sealing.name
+            stored = evolve(stored, sealed_by=sealed_by, sequence=sequence)
+            location = str(self._bodies.path(envelope.queue_id))
+        else:
+            stored = self._in_row(stored, sequence)
+            location = self._location
+        kept = self._running.submit(self._insert, stored, new=True)
+        kept.addCallbacks(self._kept, self._not_kept, callbackArgs=(stored,))
+        return kept.addCallback(lambda _: location)
+
+    def _insert(self, connection: sqlite3.Connection, messages: Sequence[Stored]) -> list[bool]:
         """``operations.insert``, where there is room; in the database's thread."""
-        disk = os.statvfs(self.directory)
-        free = disk.f_bavail * disk.f_frsize
-        if free < self._reserve + sum(message.size for message in messages if message.octets is not None):
-            raise OSError(
-                errno.ENOSPC,
-                f"{free} octets are free and {self._reserve} are kept for recording deliveries: free some",
-                str(self.directory),
-            )
+        self._disk.require(sum(len(message.octets) for message in messages if message.octets is not None))
         return operations.insert(connection, messages)
 
-    def _kept(self, _: None, stored: Stored) -> None:
-        if self.arrived is not None:
+    def _kept(self, due: bool, stored: Stored) -> None:
+        if due and self.arrived is not None:
             self.arrived(stored)
 
     def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> "Deferred[Any]":
@@ -164,133 +215,102 @@ class Spool:
     # -- out: for the queue ------------------------------------------------------------------------------
 
     def content(self, stored: Stored) -> IContent:
-        """The content of a message that ``due`` or ``arrived`` gave."""
-        if stored.octets is not None:
-            return SmallContent(stored.octets, stored.eight_bit)
-        path = self._bodies.path(stored.envelope.queue_id)
-        return FileContent(path, stored.size, stored.eight_bit, self._in_thread)
+        """The content of a message that ``due``, ``wished`` or ``arrived`` gave."""
+        return content_of(stored, self._bodies, self._sealing, self._in_thread)
 
     def due(self, query: DueQuery) -> "Deferred[DueMessages]":
-        return self._running.submit(operations.due, query)
+        """What a realm's queue has to try."""
+        return self._submit(operations.due, query)
 
     def forget(self, stored: Stored) -> "Deferred[None]":
         """Every recipient has been delivered, and no other keeps the message here."""
-        queue_id = stored.envelope.queue_id
-        forgotten = self._running.submit(operations.forget, queue_id)
-        return forgotten if stored.octets is not None else forgotten.addCallback(self._remove, queue_id)
+        forgotten = self._submit(operations.forget, stored)
+        if stored.octets is not None:
+            return forgotten
+        return forgotten.addCallback(lambda _: self._remove([stored.envelope.queue_id]))
 
     def record(self, stored: Stored, attempt: Attempt) -> "Deferred[None]":
-        """Record an attempt to deliver ``stored``; fires when that is durable."""
-        gone = self._running.submit(operations.record, attempt)
-        has_file = stored.octets is None
-        return gone.addCallback(
-            lambda gone: self._remove(None, attempt.queue_id) if gone and has_file else None
+        """Record an attempt to deliver ``stored``, and keep its notification; fires when that is durable.
+
+        The notification's content is given in clear, without a digest.
+        """
+        return Deferred.fromCoroutine(self._record(stored, attempt))
+
+    async def _record(self, stored: Stored, attempt: Attempt) -> None:
+        notification = attempt.notification
+        if notification is not None:
+            notification = self._in_row(notification)
+            attempt = evolve(attempt, notification=notification)
+        recorded: operations.Recorded = await self._submit(operations.record, attempt)
+        if recorded.notified and notification is not None:
+            self._kept(True, notification)
+        if recorded.gone and stored.octets is None:
+            await self._remove([attempt.queue_id])
+
+    def _in_row(self, stored: Stored, sequence: str | None = None) -> Stored:
+        content = in_row(stored.envelope.queue_id, stored.octets or b"", self._sealing)
+        return evolve(
+            stored,
+            octets=content.octets,
+            digest=content.digest,
+            sealed_by=content.sealed_by,
+            sequence=sequence,
         )
 
-    def purge(self, held: frozenset[str]) -> "Deferred[list[str]]":
-        """Remove what an operator wants removed, but for ``held``; fires with the queue ids."""
-        return self._running.submit(operations.purge, held).addCallback(self._remove_all)
+    def hold(self, queue_id: str, reason: str, now: float) -> "Deferred[None]":
+        """Try a message no more until an operator says so: it is damaged, say."""
+        return self._submit(operations.hold, (queue_id, reason))
+
+    def flush(self, realm: str, now: float) -> "Deferred[int]":
+        """Every deferred message of a realm is due now; fires with their number."""
+        return Deferred.fromCoroutine(self._flush(realm, now))
+
+    async def _flush(self, realm: str, now: float) -> int:
+        flushed = piece = 0
+        while flushed == 0 or piece == upkeep.AT_ONCE:
+            piece = await self._submit(upkeep.flush, (realm, now))
+            flushed += piece
+            if not piece:
+                break
+        return flushed
+
+    def wished(self, held: frozenset[str]) -> "Deferred[tuple[list[str], tuple[Stored, ...]]]":
+        """Carry out what operators wish of the messages that are not in ``held``.
+
+        :return: the ids of those that are removed now; and some of those to be returned, with all of their
+            unfinished recipients, which stay until ``record`` has been told their end (then there may be
+            more).
+        """
+        return Deferred.fromCoroutine(self._wished(held))
+
+    async def _wished(self, held: frozenset[str]) -> tuple[list[str], tuple[Stored, ...]]:
+        removed: list[str] = []
+        while True:
+            piece = await self._submit(upkeep.purge, held)
+            await self._remove(piece)
+            removed += piece
+            if len(piece) < upkeep.AT_ONCE:
+                return removed, await self._submit(upkeep.returns, held)
+
+    def realms(self) -> "Deferred[dict[str, int]]":
+        """How many messages each realm has here."""
+        return self._submit(upkeep.realms, None)
 
     def data_version(self) -> "Deferred[int]":
         """Changes when another process has changed the spool."""
-        return self._running.submit(operations.data_version, None)
+        return self._submit(upkeep.data_version, None)
 
-    def _remove(self, _: None, queue_id: str) -> "Deferred[None]":
-        # The message is gone already; a file that stays behind is swept out at the next start.
-        return self._in_thread(self._bodies.remove, queue_id).addErrback(_left_behind, queue_id)
+    def _remove(self, queue_ids: Sequence[str]) -> "Deferred[None]":
+        # The messages are gone already; a file that stays behind is swept out at the next start.
+        return self._in_thread(self._remove_files, queue_ids)
 
-    async def _removed(self, queue_ids: list[str]) -> list[str]:
+    def _remove_files(self, queue_ids: Sequence[str]) -> None:
         for queue_id in queue_ids:
-            await self._remove(None, queue_id)
-        return queue_ids
-
-    def _remove_all(self, queue_ids: list[str]) -> "Deferred[list[str]]":
-        return Deferred.fromCoroutine(self._removed(queue_ids))
-
-
-@implementer(IIncoming)
-class Incoming:
-    """A message on its way in."""
-
-    def __init__(self, spool: Spool, queue_id: str) -> None:
-        self.queue_id = queue_id
-        self.size = 0
-        self.eight_bit = False
-        self._spool = spool
-        self._octets = bytearray()  # as long as the content is small
-        self._body: IncomingBody | None = None  # from then on
-        self._spent = False
-
-    def sender(self, envelope: Envelope) -> None:
-        """The spool takes them all."""
-
-    def recipient(self, path: MailPath, parameters: RcptParameters) -> None:
-        """The spool takes them all."""
-
-    def write(self, octets: bytes) -> "Deferred[None] | None":
-        if self._spent:
-            return None
-        self.size += len(octets)
-        self.eight_bit = self.eight_bit or not octets.isascii()
-        if self._body is not None:
-            return self._body.write(octets)
-        self._octets += octets
-        if self.size <= self._spool.small:
-            return None
-        file = BodyFile(self._spool._bodies, self.queue_id)
-        self._body = IncomingBody(file, self._spool._in_thread)
-        begun, self._octets = bytes(self._octets), bytearray()
-        return self._body.write(begun)
-
-    def commit(self, envelope: Envelope) -> "Deferred[str]":
-        if self._spent:
-            raise ValueError(f"{self.queue_id} has been committed or aborted")
-        if envelope.queue_id != self.queue_id:
-            raise ValueError(f"the envelope of {envelope.queue_id} was given to {self.queue_id}")
-        self._spent = True
-        octets = bytes(self._octets) if self._body is None else None
-        stored = Stored(envelope, self.size, self.eight_bit, octets, since=envelope.received_at)
-        if self._body is None:
-            return self._spool._keep(stored).addCallback(lambda _: self._spool._location)
-        return Deferred.fromCoroutine(self._commit_body(self._body, stored))
-
-    async def _commit_body(self, body: IncomingBody, stored: Stored) -> str:
-        await body.keep()
-        try:
-            await self._spool._keep(stored)
-        except BaseException:
-            await body.discard()
-            raise
-        return str(self._spool._bodies.path(self.queue_id))
-
-    def abort(self) -> None:
-        if not self._spent:
-            self._spent = True
-            self._octets.clear()
-            if self._body is not None:
-                self._body.discard().addErrback(_left_behind, self.queue_id)
+            try:
+                self._bodies.remove(queue_id)
+            except OSError:
+                _left_behind(Failure(), queue_id)
 
 
 def _left_behind(failure: Failure, queue_id: str) -> None:
     log.failure(log.DEFECT, failure, where=f"removing the body file of {queue_id}")
-
-
-def _recover(connection: sqlite3.Connection, bodies: Bodies) -> Recovery:
-    """Bring rows and files into agreement again, and drop what was to be removed.
-
-    Nothing needs doing for a message that was being delivered: that it was is known to the process alone,
-    so its row says that it is due."""
-    half_received = bodies.sweep()
-    connection.execute("BEGIN IMMEDIATE")
-    operations.purge(connection, [frozenset()])
-    operations.mark_missing(connection, bodies.exists)
-    operations.unmark_found(connection, bodies.exists, time.time())
-    connection.execute("COMMIT")
-    orphans = 0
-    for queue_id in bodies.names():
-        if not operations.has_file(connection, queue_id):
-            bodies.remove(queue_id)
-            orphans += 1
-    (messages,) = connection.execute("SELECT count(*) FROM message").fetchone()
-    missing = connection.execute("SELECT queue_id FROM message WHERE missing = 1 ORDER BY queue_id")
-    return Recovery(messages, half_received, orphans, tuple(queue_id for (queue_id,) in missing))
