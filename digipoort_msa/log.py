@@ -85,11 +85,24 @@ QUEUED = Event(
 )
 DELIVERED = Event("delivered", "{queue_id} delivered to {recipient} by {hop}: {reply}")
 DEFERRED = Event("deferred", "{queue_id} for {recipient} deferred by {hop}: {reply}; next try in {delay} s")
-FAILED = Event("failed", "{queue_id} for {recipient} failed at {hop}: {reply}", LogLevel.error)
+RETURNED = Event(
+    "returned", "{queue_id} for {recipient} failed at {hop}: {reply}; its sender is told", LogLevel.warn
+)
+HELD = Event("held", "{queue_id} for {recipient} is held: {reason}; {hop} said {reply}", LogLevel.error)
+TOLD = Event("told", "{sender} is told what became of {queue_id}, by {notification}")
+CONTENT_DAMAGED = Event("content-damaged", "{queue_id} is held, for {reason}", LogLevel.critical)
 
 # -- next hops (delivery) --------------------------------------------------------------------------
 HOP_CONNECTED = Event("hop-connected", "connected to next hop {hop} ({tls})")
-HOP_UNAVAILABLE = Event("hop-unavailable", "next hop {hop} cannot be used: {reply}", LogLevel.warn)
+HOP_RESTS = Event("hop-rests", "next hop {hop} is left alone for {seconds} s: {reply}", LogLevel.warn)
+HOP_RECOVERED = Event("hop-recovered", "next hop {hop} takes mail again, after {seconds} s")
+HOP_CROWDED = Event(
+    "hop-crowded", "next hop {hop} takes no more than {connections} connections for now: {reply}"
+)
+LOOKUP_FAILED = Event(
+    "lookup-failed", "the DNS cannot be asked for {name} {type}: {reason}; {consequence}", LogLevel.warn
+)
+LOOKUP_WORKS = Event("lookup-works", "the DNS answers for {name} {type} again")
 DUPLICATE_POSSIBLE = Event(
     "duplicate-possible",
     "{queue_id} was sent whole but {hop} did not say that it has it: {reply}; the next try may duplicate it",
@@ -108,6 +121,16 @@ ROW_UNREADABLE = Event(
     "row-unreadable",
     "{queue_id} is kept, but its row in the spool makes no sense: not tried",
     LogLevel.critical,
+)
+REALM_UNKNOWN = Event(
+    "realm-unknown",
+    "{messages} messages of realm {realm} stay in the spool, untried: there is no such realm now",
+    LogLevel.error,
+)
+CLOCK_TURNED_BACK = Event(
+    "clock-turned-back",
+    "the clock has been turned back: what waits in realm {realm} for a time far ahead is tried now",
+    LogLevel.warn,
 )
 SPOOL_UNWRITABLE = Event(
     "spool-unwritable",

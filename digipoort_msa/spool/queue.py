@@ -1,85 +1,93 @@
-"""The queue: hands due messages to the delivery, and records what became of each recipient (D2, D3).
+"""The queue of one realm: hands due messages to its delivery, and records what became of each recipient
+(D2, D3).
 
 A message that has just been kept is tried at once, from memory.  What does not fit into the bounded
 waiting room is read back from the spool in pages when its turn comes, so that memory does not grow with
-the backlog; new messages and old ones take turns.  Being delivered is a state of this object alone: the
-rows say "due" until the outcome is recorded, and so a crash at any moment leads to another try, never to
-a loss.
+the backlog; new messages and old ones take turns.  A message of a sequence is always read back: the spool
+alone knows whether it is its turn.  Being delivered is a state of this object alone: the rows say "due" until
+the outcome is recorded, and so a crash at any moment leads to another try, never to a loss.
 
-Once a second the queue asks whether another process (``digipoort-msa queue retry``) has changed the
-spool, and whether a deferred message has come due.
+:class:`~digipoort_msa.spool.queues.Queues` holds the queues of all realms, has each look around once a
+second, and carries out what operators want while it is paused.
 """
 
 import random
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from digipoort_msa import log
-from digipoort_msa.interfaces import IDelivery
+from digipoort_msa.interfaces import Damaged, IDelivery, INotifications
 from digipoort_msa.smtp.envelope import Outcome, Path
-from digipoort_msa.smtp.reply import Reply
-from digipoort_msa.spool.operations import Attempt, DueMessages, DueQuery, Result, Stored
+from digipoort_msa.spool.rows import Attempt, DueMessages, DueQuery, Stored
 from digipoort_msa.spool.schedule import Schedule
-from digipoort_msa.spool.schema import State
+from digipoort_msa.spool.states import State
 from digipoort_msa.spool.store import Spool
+from digipoort_msa.spool.verdicts import NobodyToTell, Verdicts, damaged, not_returned
+from digipoort_msa.spool.waiting import WaitingRoom
 
-LOOK = 1.0  # seconds between looks at the clock and for changes by others
-WAITING_MESSAGES = 256
-WAITING_OCTETS = 4 * 1024 * 1024
 RECORD_AGAIN = 10.0  # seconds until an outcome that could not be recorded is tried again
+CHECK_CLOCK = 600.0  # seconds between looks for messages that wait for a time that no schedule sets
 
-# What is recorded where there was no reply of a hop.
-_NO_OUTCOME = Outcome(Reply(451, "4.3.0", ("The delivery met an unexpected error",)), "here")
-
-_EVENTS = {State.DELIVERED: log.DELIVERED, State.DEFERRED: log.DEFERRED, State.FAILED: log.FAILED}
+_EVENTS = {
+    State.DELIVERED: log.DELIVERED,
+    State.DEFERRED: log.DEFERRED,
+    State.RETURNED: log.RETURNED,
+    State.HELD: log.HELD,
+}
 
 
 class Queue:
-    """Works off one spool through one delivery.
+    """Works off one realm's messages through one delivery.
 
-    :param clock: the reactor; its ``seconds`` are those of the epoch.
+    :param clock: the reactor: what waiting is measured by.
+    :param now: the wall clock, in seconds since the epoch: what the spool's times are; unset means that of
+        ``clock``.
     :param active: how many messages are delivered at the same time.
     :param grace: seconds that ``stop`` waits for deliveries under way.
     """
 
     def __init__(
         self,
+        realm: str,
         spool: Spool,
         delivery: IDelivery,
+        notifications: INotifications,
         clock: IReactorTime,
         *,
         schedule: Schedule | None = None,
         active: int = 20,
         grace: float = 30.0,
         random: Callable[[], float] = random.random,
+        now: Callable[[], float] | None = None,
     ) -> None:
+        self.realm = realm
         self._spool = spool
         self._delivery = delivery
         self._clock = clock
+        self._now = now or clock.seconds
         self._schedule = schedule or Schedule()
+        self._verdicts = Verdicts(notifications, self._schedule)
         self._limit = active
         self._grace = grace
         self._random = random
         self._running = False
         self._active: dict[str, Deferred[None]] = {}
-        self._fresh: deque[Stored] = deque()  # just kept
-        self._fresh_octets = 0
-        self._paged: deque[Stored] = deque()  # read back
-        self._unreadable: set[str] = set()  # queue ids; kept, and not tried
+        self._waiting = WaitingRoom()
+        self._left_alone: set[str] = set()  # queue ids: kept, and not tried before the next start
         self._backlog = False  # there may be due messages that are neither waiting nor active
-        self._turn = False
         self._paging = False
-        self._purging = False  # nothing is taken meanwhile, so that nothing that goes is being delivered
+        self._filling = False
+        self._paused = False
+        self._flushing = False
         self._next_due: float | None = None
-        self._version: int | None = None
+        self._looked: float | None = None  # when
+        self._clock_checked = 0.0  # when
         self._emptied: Deferred[None] | None = None
-        self._look = LoopingCall(self._look_around)
-        self._look.clock = clock
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -87,8 +95,6 @@ class Queue:
         """Begin with what is due; the spool has been started."""
         self._running = True
         self._backlog = True
-        self._spool.arrived = self._arrived
-        self._look.start(LOOK, now=True)
         self._fill()
 
     def stop(self) -> "Deferred[None]":
@@ -97,10 +103,7 @@ class Queue:
         if not self._running:
             return succeed(None)
         self._running = False
-        self._spool.arrived = None
-        self._look.stop()
-        self._fresh.clear()
-        self._paged.clear()
+        self._waiting.clear()
         if not self._active:
             return succeed(None)
         self._emptied = Deferred()
@@ -114,53 +117,109 @@ class Queue:
             self._emptied.callback(None)
 
     @property
-    def active(self) -> int:
-        """How many messages are being delivered now."""
-        return len(self._active)
+    def active(self) -> Collection[str]:
+        """The queue ids of what is being delivered now."""
+        return self._active.keys()
+
+    # -- what happens elsewhere ------------------------------------------------------------------------
+
+    def arrived(self, stored: Stored) -> None:
+        """A message of this realm has just been kept."""
+        if stored.sequence is not None or not self._waiting.admit(stored):
+            self._backlog = True
+        self._fill()
+
+    async def look(self, changed: bool) -> None:
+        """Look around, once a second: what has come due?
+
+        :param changed: another process has changed the spool: what waits here may be held by now, or is to
+            go elsewhere, and is read again.
+        """
+        now = self._now()
+        if changed:
+            self._waiting.clear()
+        turned_back = self._looked is not None and now < self._looked
+        self._looked = now
+        if changed or (self._next_due is not None and self._next_due <= now):
+            self._backlog = True
+        self._fill()
+        if turned_back or now >= self._clock_checked + CHECK_CLOCK:
+            self._clock_checked = now
+            await self._check_clock(now)
+
+    async def flush(self) -> None:
+        """Try what is deferred now: the way out is open again."""
+        if not self._running or self._flushing:
+            return
+        self._flushing = True
+        try:
+            await self._spool.flush(self.realm, self._now())
+        finally:
+            self._flushing = False
+        self._backlog = True
+        self._fill()
+
+    def pause(self) -> None:
+        """Take nothing until ``resume``: nothing becomes active meanwhile."""
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self._fill()
+
+    def drop(self, queue_ids: Iterable[str]) -> None:
+        """These have gone, or are not to be tried: let go of those that wait here."""
+        self._waiting.drop(queue_ids)
+
+    async def give_back(self, stored: Stored) -> None:
+        """Return a message to its sender at an operator's word, or hold it where that cannot be done; it is
+        not active."""
+        queue_id = stored.envelope.queue_id
+        try:
+            attempt = await self._verdicts.returned(stored, self._spool.content(stored), self._now())
+        except (NobodyToTell, Damaged) as refusal:
+            attempt = not_returned(stored, str(refusal), self._now())
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- it must not keep others from being returned
+            log.failure(log.DEFECT, Failure(), where=f"returning {queue_id}")
+            attempt = not_returned(stored, str(error), self._now())
+        await self._spool.record(stored, attempt)
+        self._recorded(stored, attempt)
+        self._fill()
+
+    async def _check_clock(self, now: float) -> None:
+        # What was set by a clock that has been turned back since might wait for years.
+        query = DueQuery(self.realm, self._schedule.horizon(now), 0, frozenset())
+        if (await self._spool.due(query)).next_due is not None:
+            log.emit(log.CLOCK_TURNED_BACK, realm=self.realm)
+            await self.flush()
 
     # -- taking ----------------------------------------------------------------------------------------
 
-    def _arrived(self, stored: Stored) -> None:
-        octets = len(stored.octets or b"")
-        if len(self._fresh) < WAITING_MESSAGES and self._fresh_octets + octets <= WAITING_OCTETS:
-            self._fresh.append(stored)
-            self._fresh_octets += octets
-            self._fill()
-        else:
-            self._backlog = True
-
     def _fill(self) -> None:
         """Take messages while there is room."""
-        while self._running and not self._purging and len(self._active) < self._limit:
-            if self._backlog and not self._paging and not self._paged:
-                self._read_page()
-            stored = self._next()
-            if stored is None:
-                return
-            self._attempt(stored)
-
-    def _next(self) -> Stored | None:
-        # Old and new take turns: neither can starve the other.
-        if self._paged and (not self._fresh or self._paged_turn()):
-            return self._paged.popleft()
-        if self._fresh:
-            stored = self._fresh.popleft()
-            self._fresh_octets -= len(stored.octets or b"")
-            return stored
-        return None
-
-    def _paged_turn(self) -> bool:
-        self._turn = not self._turn
-        return self._turn
+        if self._filling:  # an attempt has ended at once: the loop below goes on, and no deeper
+            return
+        self._filling = True
+        try:
+            while self._running and not self._paused and len(self._active) < self._limit:
+                if self._backlog and not self._paging and not self._waiting.has_page:
+                    self._read_page()
+                stored = self._waiting.next()
+                if stored is None:
+                    return
+                self._attempt(stored)
+        finally:
+            self._filling = False
 
     def _held(self) -> frozenset[str]:
-        waiting = (stored.envelope.queue_id for room in (self._fresh, self._paged) for stored in room)
-        return frozenset(self._active).union(waiting, self._unreadable)
+        return self._waiting.queue_ids.union(self._active, self._left_alone)
 
     def _read_page(self) -> None:
         self._paging = True
         self._backlog = False
-        query = DueQuery(self._clock.seconds(), self._limit, self._held())
+        query = DueQuery(self.realm, self._now(), self._limit, self._held())
         page = self._spool.due(query)
         page.addCallbacks(self._page_read, self._page_failed, callbackArgs=(query,))
 
@@ -169,52 +228,20 @@ class Queue:
         # read is not in it, one whose delivery ended later is still held here.
         self._paging = False
         held = self._held()
-        self._paged.extend(stored for stored in page.messages if stored.envelope.queue_id not in held)
+        self._waiting.add_page(stored for stored in page.messages if stored.envelope.queue_id not in held)
         self._backlog = self._backlog or len(page.messages) + len(page.unreadable) == query.limit
         for queue_id in page.unreadable:
             log.emit(log.ROW_UNREADABLE, queue_id=queue_id)
-        self._unreadable.update(page.unreadable)
         self._next_due = page.next_due
         if not self._running:
-            self._paged.clear()
+            self._waiting.clear()
         self._fill()
 
     def _page_failed(self, failure: Failure) -> None:
         self._paging = False
-        self._next_due = self._clock.seconds()  # so that the next look tries again
+        self._next_due = self._now()  # so that the next look tries again
         if self._running:
-            log.failure(log.DEFECT, failure, where="reading the queue")
-
-    def _look_around(self) -> "Deferred[None]":
-        return Deferred.fromCoroutine(self._look_for_changes()).addErrback(
-            lambda failure: (
-                log.failure(log.DEFECT, failure, where="looking at the queue") if self._running else None
-            )
-        )
-
-    async def _look_for_changes(self) -> None:
-        version = await self._spool.data_version()
-        if version != self._version:
-            if self._version is not None:
-                await self._purge()
-                self._backlog = True
-            self._version = version
-        if self._next_due is not None and self._next_due <= self._clock.seconds():
-            self._backlog = True
-        self._fill()
-
-    async def _purge(self) -> None:
-        self._purging = True
-        try:
-            removed = set(await self._spool.purge(frozenset(self._active)))
-        finally:
-            self._purging = False
-        if removed:
-            self._fresh = deque(s for s in self._fresh if s.envelope.queue_id not in removed)
-            self._paged = deque(s for s in self._paged if s.envelope.queue_id not in removed)
-            self._fresh_octets = sum(len(stored.octets or b"") for stored in self._fresh)
-        for queue_id in removed:
-            log.emit(log.REMOVED, queue_id=queue_id)
+            log.failure(log.DEFECT, failure, where=f"reading the queue of {self.realm}")
 
     # -- delivering ------------------------------------------------------------------------------------
 
@@ -226,45 +253,61 @@ class Queue:
 
     async def _deliver(self, stored: Stored) -> None:
         envelope, content = stored.envelope, self._spool.content(stored)
+        outcomes: dict[Path, Outcome] = {}
         try:
-            outcomes = await maybeDeferred(self._delivery.deliver, envelope, content)
+            outcomes = dict(await maybeDeferred(self._delivery.deliver, envelope, content))
+        except Damaged as damage:
+            await self._hold(stored, damage)
+            return
         except Exception:  # noqa: BLE001 -- IDelivery: a defect, and 4yz for all
             if not self._running:
                 return  # cancelled: no outcome at all, due again at the next start
             log.failure(log.DEFECT, Failure(), where=f"delivering {envelope.queue_id}")
-            outcomes = {}
-        now = self._clock.seconds()
-        delay = self._schedule.delay(stored.attempts + 1, self._random)
-        given_up = self._schedule.given_up(stored.since, now, stored.attempts + 1)
-        results = tuple(
-            _result(path, outcomes.get(path, _NO_OUTCOME), given_up) for path in envelope.recipients
-        )
-        await self._record(stored, Attempt(envelope.queue_id, results, now, now + delay))
-
-    async def _record(self, stored: Stored, attempt: Attempt) -> None:
+        attempt = await self._verdicts.attempt(stored, content, outcomes, self._now(), self._random)
         all_delivered = all(result.state is State.DELIVERED for result in attempt.results)
+        if all_delivered and stored.sole and attempt.notification is None:
+            recorded = await self._insist(envelope.queue_id, self._spool.forget, stored)
+        else:
+            recorded = await self._insist(envelope.queue_id, self._spool.record, stored, attempt)
+        if recorded:
+            self._recorded(stored, attempt)
+
+    async def _hold(self, stored: Stored, damage: Damaged) -> None:
+        queue_id = stored.envelope.queue_id
+        log.emit(log.CONTENT_DAMAGED, queue_id=queue_id, reason=str(damage))
+        await self._insist(queue_id, self._spool.hold, queue_id, damaged(damage), self._now())
+        self._backlog = self._backlog or stored.sequence is not None
+
+    async def _insist(self, queue_id: str, write: Callable[..., "Deferred[Any]"], *arguments: Any) -> bool:
+        """Write to the spool, again and again until it is done or the queue stops; was it done?
+
+        A full disk may be in the way, say: to let go of the message then would be to deliver it again and
+        again.
+        """
         while True:
             try:
-                if stored.sole and all_delivered:
-                    await self._spool.forget(stored)
-                else:
-                    await self._spool.record(stored, attempt)
+                await write(*arguments)
             except Exception:  # noqa: BLE001
-                # A full disk, say.  To let go of the message now would be to deliver it again and again.
                 if not self._running:
-                    return
-                log.failure(log.DEFECT, Failure(), where=f"recording a delivery of {attempt.queue_id}")
+                    return False
+                log.failure(log.DEFECT, Failure(), where=f"recording a delivery of {queue_id}")
                 await deferLater(self._clock, RECORD_AGAIN)
             else:
-                break
-        _report(attempt)
+                return True
+
+    def _recorded(self, stored: Stored, attempt: Attempt) -> None:
+        _report(stored, attempt)
         if any(result.state is State.DEFERRED for result in attempt.results):
-            self._next_due = min(self._next_due or attempt.next_attempt, attempt.next_attempt)
+            next_due = attempt.next_attempt if self._next_due is None else self._next_due
+            self._next_due = min(next_due, attempt.next_attempt)
+        if stored.sequence is not None:  # the next of it may be due by now
+            self._backlog = True
 
     def _released(self, result: object, queue_id: str) -> None:
         del self._active[queue_id]
         if isinstance(result, Failure) and not result.check(CancelledError):
-            log.failure(log.DEFECT, result, where="the queue")
+            self._left_alone.add(queue_id)  # its row says that it is due: it would be tried without end
+            log.failure(log.DEFECT, result, where=f"the queue, which leaves {queue_id} alone")
         if not self._running and not self._active and self._emptied is not None:
             if not self._emptied.called:
                 self._emptied.callback(None)
@@ -272,7 +315,7 @@ class Queue:
         self._fill()
 
 
-def _report(attempt: Attempt) -> None:
+def _report(stored: Stored, attempt: Attempt) -> None:
     for result in attempt.results:
         log.emit(
             _EVENTS[result.state],
@@ -281,14 +324,12 @@ def _report(attempt: Attempt) -> None:
             hop=result.hop,
             reply=str(result.reply),
             delay=round(attempt.next_attempt - attempt.now),
+            reason=result.reason,
         )
-
-
-def _result(path: Path, outcome: Outcome, given_up: bool) -> Result:
-    if 200 <= outcome.reply.code < 300:
-        state = State.DELIVERED
-    elif outcome.reply.permanent or given_up:
-        state = State.FAILED
-    else:
-        state = State.DEFERRED
-    return Result(path, state, outcome.reply, outcome.hop)
+    if attempt.notification is not None:
+        log.emit(
+            log.TOLD,
+            queue_id=attempt.queue_id,
+            sender=str(stored.envelope.reverse_path),
+            notification=attempt.notification.envelope.queue_id,
+        )
