@@ -102,7 +102,7 @@ class ISubmitter(Interface):
         :param reverse_path: :class:`~digipoort_msa.smtp.envelope.Path`.
         :param parameters: :class:`~digipoort_msa.smtp.envelope.MailParameters`.
         :param trace: :class:`~digipoort_msa.smtp.envelope.Trace`: the facts for ``Received:`` and the log.
-        :return: :class:`ISubmission`, now or as a Deferred.
+        :return: :class:`ISubmission`, now or as a Deferred.  Who cancels it needs no ``abort``.
         :raise Refused: policy says no; also as the Deferred's failure.
         """
 
@@ -200,7 +200,8 @@ class IIncoming(Interface):
         """
 
     def abort():
-        """Remove what was written."""
+        """Remove what was written; at most once, and never after ``commit``.  Where a client is cut off, the
+        Deferred of ``sender`` or ``recipient`` that is still open has been cancelled just before."""
 
 
 class IContent(Interface):

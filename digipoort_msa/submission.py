@@ -1,8 +1,8 @@
 """What an authenticated account can do: submit messages.
 
 :class:`Submitter` is the avatar that ``twisted.cred`` hands out; each mail transaction is one
-:class:`Submission`: policy first, then the spool.  A submission answers at once where its policies do, so
-an ordinary MAIL or RCPT costs no Deferred.
+:class:`Submission`: policy first, then the intake, be it the spool or a next hop.  A submission answers at
+once where these do, so an ordinary MAIL or RCPT costs no Deferred.
 """
 
 import re
@@ -18,7 +18,7 @@ from zope.interface import implementer
 from digipoort_msa import log
 from digipoort_msa.interfaces import IIncoming, IIntake, IPolicy, ISubmission, ISubmitter
 from digipoort_msa.smtp import reply
-from digipoort_msa.smtp.envelope import Envelope, MailParameters, Path, RcptParameters, Trace
+from digipoort_msa.smtp.envelope import NO_PARAMETERS, Envelope, MailParameters, Path, RcptParameters, Trace
 from digipoort_msa.smtp.reply import Refused
 from digipoort_msa.smtp.trace import received, rfc5322_date
 
@@ -37,7 +37,7 @@ class Submitter:
 
     realm: str
     account: str
-    _spool: IIntake
+    _intake: IIntake
     _clock: IReactorTime
     _policies: tuple[IPolicy, ...] = ()
     _add_missing_headers: bool = False  # RFC 6409 8; off by default (M2)
@@ -46,22 +46,31 @@ class Submitter:
         self, reverse_path: Path, parameters: MailParameters, trace: Trace
     ) -> "Submission | Deferred[Submission]":
         waiting = _each(policy.sender(self.account, reverse_path, parameters) for policy in self._policies)
-        submission = Submission(
-            Envelope(
-                queue_id="",
-                realm=self.realm,
-                account=self.account,
-                session_id=trace.session_id,
-                reverse_path=reverse_path,
-                recipients=(),
-                received_at=self._clock.seconds(),
-                parameters=parameters,
-            ),
-            trace,
-            self._spool.receive(self.realm),
-            self._policies,
-            self._add_missing_headers,
+        if waiting is None:
+            return self._receive(reverse_path, parameters, trace)
+        return waiting.addCallback(lambda _: self._receive(reverse_path, parameters, trace))
+
+    def _receive(
+        self, reverse_path: Path, parameters: MailParameters, trace: Trace
+    ) -> "Submission | Deferred[Submission]":
+        """The policies have nothing against the sender: the intake decides."""
+        incoming = self._intake.receive(self.realm)
+        envelope = Envelope(
+            queue_id=incoming.queue_id,
+            realm=self.realm,
+            account=self.account,
+            session_id=trace.session_id,
+            reverse_path=reverse_path,
+            recipients=(),
+            received_at=self._clock.seconds(),
+            parameters=parameters,
         )
+        submission = Submission(envelope, trace, incoming, self._policies, self._add_missing_headers)
+        try:
+            waiting = incoming.sender(envelope)
+        except Exception:
+            submission.abort()
+            raise
         if waiting is None:
             return submission
         return waiting.addCallbacks(lambda _: submission, submission.give_up)
@@ -70,7 +79,11 @@ class Submitter:
 @implementer(ISubmission)
 @define(eq=False)
 class Submission:
-    """One mail transaction on its way into the spool."""
+    """One mail transaction on its way into the intake.
+
+    Who cuts it off while a verdict is open cancels that Deferred, then calls :meth:`abort`; where ``begin``'s
+    Deferred is cancelled, the abort is done already.
+    """
 
     _envelope: Envelope
     _trace: Trace
@@ -78,12 +91,11 @@ class Submission:
     _policies: tuple[IPolicy, ...]
     _add_missing_headers: bool
     _recipients: list[Path] = field(factory=list, init=False)
+    _recipient_parameters: dict[Path, RcptParameters] = field(factory=dict, init=False)
     _size: int = field(default=0, init=False)
     _head: bytes = field(default=b"", init=False)  # kept for the policies, or until the header is whole
     _header_is_whole: bool = field(default=False, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._envelope = evolve(self._envelope, queue_id=self._incoming.queue_id)
+    _over: bool = field(default=False, init=False)  # committed or aborted
 
     @property
     def queue_id(self) -> str:
@@ -91,20 +103,22 @@ class Submission:
 
     def recipient(self, forward_path: Path, parameters: RcptParameters) -> "Deferred[None] | None":
         if not self._policies:
-            self._recipients.append(forward_path)
-            return None
+            return self._offer(forward_path, parameters)
         so_far = evolve(self._envelope, recipients=tuple(self._recipients))
         waiting = _each(
             policy.recipient(self._envelope.account, so_far, forward_path, parameters)
             for policy in self._policies
         )
         if waiting is None:
-            self._recipients.append(forward_path)
-            return None
-        return waiting.addCallback(lambda _: self._recipients.append(forward_path))
+            return self._offer(forward_path, parameters)
+        return waiting.addCallback(lambda _: self._offer(forward_path, parameters))
 
     def open(self) -> "Deferred[None] | None":
-        self._envelope = evolve(self._envelope, recipients=tuple(self._recipients))
+        self._envelope = evolve(
+            self._envelope,
+            recipients=tuple(self._recipients),
+            recipient_parameters=self._recipient_parameters,
+        )
         self._header_is_whole = not self._add_missing_headers
         return self._store(received(self._trace, self._envelope))
 
@@ -120,9 +134,9 @@ class Submission:
         return self._store(self._complete_header())
 
     def commit(self) -> "Deferred[str]":
-        if not self._header_is_whole:
-            self._store(self._complete_header())
         try:
+            if not self._header_is_whole:
+                self._store(self._complete_header())
             waiting = _each(
                 policy.content(self._envelope.account, self._envelope, self._head[:HEAD])
                 for policy in self._policies
@@ -135,14 +149,34 @@ class Submission:
         return waiting.addCallbacks(self._commit, self.give_up)
 
     def abort(self) -> None:
-        self._incoming.abort()
+        if not self._over:
+            self._over = True
+            self._incoming.abort()
 
     def give_up(self, failure: Failure) -> Failure:
         """An errback: nothing is kept, and the failure goes on."""
         self.abort()
         return failure
 
+    def _offer(self, path: Path, parameters: RcptParameters) -> "Deferred[None] | None":
+        """The policies have nothing against a recipient: the intake decides."""
+        if self._over:
+            return None  # nobody waits for this verdict any more
+        waiting = self._incoming.recipient(path, parameters)
+        if waiting is None:
+            self._accepted(path, parameters)
+            return None
+        return waiting.addCallback(lambda _: self._accepted(path, parameters))
+
+    def _accepted(self, path: Path, parameters: RcptParameters) -> None:
+        self._recipients.append(path)
+        if parameters == NO_PARAMETERS:
+            self._recipient_parameters.pop(path, None)  # of one that is given again, the last words count
+        else:
+            self._recipient_parameters[path] = parameters
+
     def _commit(self, _: object) -> "Deferred[str]":
+        self._over = True
         return self._incoming.commit(self._envelope).addCallbacks(self._committed, self._not_stored)
 
     def _committed(self, location: str) -> str:
@@ -160,6 +194,8 @@ class Submission:
         return self.queue_id
 
     def _not_stored(self, failure: Failure) -> NoReturn:
+        if isinstance(failure.value, Refused):
+            raise failure.value
         raise Refused(reply.NOT_STORED, failure.getErrorMessage())
 
     def _store(self, octets: bytes) -> "Deferred[None] | None":

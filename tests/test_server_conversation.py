@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -141,13 +141,44 @@ class ConversationTests(_Events, SynchronousTestCase):
         self.flushLoggedErrors(RuntimeError)
 
     def test_a_transaction_that_begins_too_late(self) -> None:
-        """The connection is gone when policy says yes: nothing stays open."""
-        begun: Deferred[Any] = Deferred()
+        """The connection is gone before there is a verdict: nothing stays open, and nothing is a defect."""
+        begun: Deferred[Any] = Deferred(lambda waiting: waiting.callback(self.double))
         conversation = self.conversation(begin=begun)
         conversation.answer(MAIL)
         conversation.close()
-        begun.callback(self.double)
         self.assertEqual(self.double.called, ["begin", "abort"])
+
+        conversation = self.conversation(begin=Deferred())
+        verdict = conversation.answer(MAIL)
+        conversation.close()
+        self.assertFalse(self.result(verdict).positive)
+        self.assertEqual(self.events("defect"), [])
+
+    def test_a_recipient_that_is_judged_too_late(self) -> None:
+        given_up: list[Any] = []
+        conversation = self.conversation(recipient=Deferred(given_up.append))
+        conversation.answer(MAIL)
+        conversation.answer(RCPT)
+        self.assertEqual(given_up, [])
+        conversation.close()
+        self.assertEqual(len(given_up), 1)
+        self.assertEqual(self.double.called, ["begin", "recipient", "abort"])
+        self.assertEqual(self.events("defect"), [])
+
+    def test_a_verdict_that_was_given_is_not_cancelled(self) -> None:
+        judged: Deferred[None] = Deferred(lambda _: self.fail("cancelled"))
+        conversation = self.conversation(recipient=judged)
+        conversation.answer(MAIL)
+        verdict = conversation.answer(RCPT)
+        judged.callback(None)
+        conversation.close()
+        self.assertEqual(self.result(verdict), reply.RECIPIENT_OK)
+
+    def test_a_cancelled_verdict_with_the_client_there_is_a_defect(self) -> None:
+        conversation = self.conversation(recipient=fail(CancelledError()))
+        conversation.answer(MAIL)
+        self.assertEqual(self.result(conversation.answer(RCPT)), reply.LOCAL_ERROR)
+        self.assertEqual(len(self.flushLoggedErrors(CancelledError)), 1)
 
     @proves("M6")
     def test_what_is_committed_is_never_aborted(self) -> None:

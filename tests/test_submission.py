@@ -284,7 +284,7 @@ class PolicyTests(SubmissionTestCase):
         held.sender_answer = fail(no)
         begun: Any = self.submitter(held).begin(SENDER, MailParameters(), trace())
         self.failureResultOf(begun, Refused)
-        self.assertTrue(self.spool.incoming[-1].aborted)
+        self.assertEqual(self.spool.incoming, [])  # nothing was begun
 
         held = Held()
         held.sender_answer, held.recipient_answer, held.content_answer = succeed(None), fail(no), fail(no)
@@ -321,6 +321,20 @@ class CommitTests(ClockTestCase):
         incoming.committed.errback(OSError("the disk is full"))
         refused = self.failureResultOf(committed, Refused).value
         self.assertEqual((refused.reply, refused.cause), (reply.NOT_STORED, "the disk is full"))
+        self.assertEqual(self.events("queued"), [])
+
+    @proves("M6", "D2")
+    def test_the_intake_that_refuses_is_heard(self) -> None:
+        """452 4.3.1 for want of space, or a hop's own refusal: as it is, not as a 451."""
+        self.spool.held = True
+        for said in (reply.reply(452, "4.3.1", "x"), reply.reply(554, "5.7.1", "y")):
+            submitter = Submitter("one.nl", "piet", self.spool, self.clock)
+            submission: Any = submitter.begin(SENDER, MailParameters(), trace())
+            submission.open()
+            committed = submission.commit()
+            self.spool.incoming[-1].committed.errback(Refused(said, "why"))
+            refused = self.failureResultOf(committed, Refused).value
+            self.assertEqual((refused.reply, refused.cause), (said, "why"))
         self.assertEqual(self.events("queued"), [])
 
     @proves("M6")

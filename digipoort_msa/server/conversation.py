@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from digipoort_msa import log
@@ -35,6 +35,7 @@ class Conversation:
     _authentication: Authentication | None = field(default=None, init=False)
     _submitter: ISubmitter | None = field(default=None, init=False)
     _submission: ISubmission | None = field(default=None, init=False)
+    _awaited: Deferred[Reply] | None = field(default=None, init=False)  # the last verdict on MAIL or RCPT
     _closed: bool = field(default=False, init=False)
 
     def answer(self, event: events.Asks) -> Verdict:
@@ -45,6 +46,8 @@ class Conversation:
             return self._refused(Failure(), event)
         if isinstance(verdict, Deferred):
             verdict.addErrback(self._refused, event)
+            if isinstance(event, events.Mail | events.Recipient):
+                self._awaited = verdict
         return verdict
 
     def write(self, octets: bytes) -> "Deferred[None] | None":
@@ -72,8 +75,11 @@ class Conversation:
             authentication.close()
 
     def close(self) -> None:
-        """The connection is over; a verdict that is still open changes nothing any more."""
+        """The connection is over.  A sender or recipient that is still being judged is given up at once: a
+        next hop may be held for it.  Any other verdict that is open changes nothing any more."""
         self._closed = True
+        if self._awaited:
+            self._awaited.cancel()
         self.cancel()
         self.abort()
 
@@ -143,7 +149,7 @@ class Conversation:
         return reply.SENDER_OK
 
     def _commit(self) -> Verdict:
-        submission, self._submission = self._transaction(), None  # from here on it is the spool's
+        submission, self._submission = self._transaction(), None  # from here on it is the intake's
         return submission.commit().addCallback(self._committed)
 
     def _committed(self, queue_id: str) -> Reply:
@@ -162,6 +168,8 @@ class Conversation:
         if isinstance(failure.value, Refused):
             self._log_refusal(command, failure.value.reply, failure.value.cause)
             return failure.value.reply
+        if self._closed and failure.check(CancelledError):
+            return reply.LOCAL_ERROR  # said to nobody
         log.failure(log.DEFECT, failure, where=command)
         return reply.LOCAL_ERROR
 
