@@ -1,6 +1,7 @@
 """Next hops for tests: an SMTP server as simple as can be, in memory or over loopback."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionRefusedError
@@ -206,8 +207,9 @@ class MemoryTransport(StringTransport):
             if self.producer is not None:
                 self.producer.pauseProducing()
 
-    def startTLS(self, options: object, normal: bool = True) -> None:
-        self.started_tls.append(options)
+    def startTLS(self, handshake: Any, normal: bool = True) -> None:
+        self.started_tls.append(handshake)
+        handshake.verify = lambda: None  # in memory there is no TLS, and nobody to verify
 
     def loseConnection(self) -> None:
         self.disconnecting = True

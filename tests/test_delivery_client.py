@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.delivery.client import ClientConnection, Timeouts
 from digipoort_msa.delivery.failures import HopFailure
+from digipoort_msa.delivery.tls import Unverified
 from digipoort_msa.smtp.dot_stuffing import NotCanonical
 from tests.next_hop import Content, MemoryTransport
 
@@ -175,6 +176,19 @@ class TimeTests(ConnectionTestCase):
         self.failed(greeting, "stopping")
 
 
+class ToProve:
+    """A handshake that a test completes."""
+
+    objection: str | None = None
+    proof = ""
+
+    def verify(self) -> None:
+        pass
+
+    def refuse(self) -> None:
+        raise Unverified("somebody else")
+
+
 class StartTLSTests(ConnectionTestCase):
     def test_text_behind_the_reply(self) -> None:
         """NO STARTTLS: what a man in the middle adds in clear must not become a reply under TLS."""
@@ -185,7 +199,7 @@ class StartTLSTests(ConnectionTestCase):
             reply = self.run_(self.connection.command(b"STARTTLS", 1))
             self.came(b"220 Go\r\n" + injected[:cut])
             self.successResultOf(reply)
-            self.failed(self.run_(self.connection.start_tls(object())), "4.5.0")
+            self.failed(self.run_(self.connection.start_tls(ToProve())), "4.5.0")
             self.assertEqual(self.transport.started_tls, [])
 
     def test_text_after_the_reply(self) -> None:
@@ -194,32 +208,52 @@ class StartTLSTests(ConnectionTestCase):
         self.came(b"220 Go\r\n")
         self.came(b"250 injected\r\n")
         self.successResultOf(reply)
-        self.failed(self.run_(self.connection.start_tls(object())), "4.5.0")
+        self.failed(self.run_(self.connection.start_tls(ToProve())), "4.5.0")
 
     def test_handshake(self) -> None:
         self.greeted()
-        options = object()
+        options = ToProve()
         starting = self.run_(self.connection.start_tls(options))
         self.assertNoResult(starting)
         self.assertEqual(self.transport.started_tls, [options])
         self.connection.handshakeCompleted()
         self.successResultOf(starting)
 
+    def test_nothing_goes_out_to_who_is_not_proven(self) -> None:
+        self.greeted()
+        proof = ToProve()
+        starting = self.run_(self.connection.start_tls(proof))
+        proof.verify = proof.refuse
+        self.connection.handshakeCompleted()
+        self.failed(starting, "451 4.7.5", "somebody else")
+        self.failed(self.run_(self.connection.command(b"EHLO me", 1)), "somebody else")
+        self.assertEqual(self.transport.value(), b"")
+        self.assertTrue(self.transport.aborted)
+
+    def test_objection(self) -> None:
+        """What OpenSSL thought of the chain says more than the error that ended the handshake."""
+        self.greeted()
+        proof = ToProve()
+        starting = self.run_(self.connection.start_tls(proof))
+        proof.objection = "its certificate has expired"
+        self.transport.lose(ConnectionLost("certificate verify failed"))
+        self.failed(starting, "451 4.7.5", "expired")
+
     def test_text_during_the_handshake(self) -> None:
         """No TLS layer would let it through."""
-        starting = self.run_(self.connection.start_tls(object()))
+        starting = self.run_(self.connection.start_tls(ToProve()))
         self.came(b"220 hop\r\n")
         self.failed(starting, "4.5.0")
 
     def test_handshake_fails(self) -> None:
         self.greeted()
-        starting = self.run_(self.connection.start_tls(object()))
+        starting = self.run_(self.connection.start_tls(ToProve()))
         self.transport.lose(ConnectionLost("no such certificate"))
         self.failed(starting, "4.7.5", "no such certificate")
 
     def test_handshake_hangs(self) -> None:
         self.greeted()
-        starting = self.run_(self.connection.start_tls(object()))
+        starting = self.run_(self.connection.start_tls(ToProve()))
         self.clock.advance(60)
         self.failed(starting, "60 seconds")
 

@@ -136,9 +136,20 @@ class AuthenticationTests(SessionTestCase):
 
     def test_refused(self) -> None:
         """An operator's mistake: the mail waits until it is mended."""
-        for answer in (b"535 5.7.8 No\r\n", b"334 more?\r\n", b"250 odd\r\n"):
+        reply = self.deliver(self.hop("PLAIN", b"535 5.7.8 No\r\n"), credentials=CREDENTIALS)
+        for words in ("451 4.7.8", "535 5.7.8 No", "password-file"):
+            self.assertIn(words, reply)
+        self.assertEqual(self.verbs()[-1], "QUIT")
+
+    def test_not_now(self) -> None:
+        reply = self.deliver(self.hop("PLAIN", b"454 4.7.0 Later\r\n"), credentials=CREDENTIALS)
+        self.assertIn("451 4.7.0", reply)
+        self.assertNotIn("password-file", reply)
+
+    def test_out_of_step(self) -> None:
+        for answer in (b"334 more?\r\n", b"250 odd\r\n"):
             self.assertIn("451 4.7.8", self.deliver(self.hop("PLAIN", answer), credentials=CREDENTIALS))
-            self.assertEqual(self.verbs()[-1], "QUIT")
+            self.assertEqual(self.verbs()[-1], "AUTH")
 
     def test_no_common_mechanism(self) -> None:
         self.assertIn("451 4.7.8", self.deliver(self.hop("GSSAPI"), credentials=CREDENTIALS))

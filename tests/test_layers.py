@@ -24,6 +24,7 @@ OURS = {
     "interfaces": {"smtp"},  # its errors name their reply
     "config": set(),
     **dict.fromkeys(("accounts", "policy", "spool", "delivery", "submission", "server"), PURE | SEAMS),
+    "notification": {"smtp"} | SEAMS,
 }
 TWISTED = {"twisted", "zope", "attrs"}
 #: What a room may import of others, besides the standard library.
@@ -37,7 +38,8 @@ THEIRS = {
     "accounts": TWISTED | {"passlib", "sqlalchemy", "cryptography"},
     "policy": TWISTED,
     "spool": TWISTED | {"nacl"},
-    "delivery": TWISTED | {"OpenSSL", "service_identity", "cryptography"},
+    "delivery": TWISTED | {"OpenSSL", "service_identity", "cryptography", "scramp"},
+    "notification": TWISTED,
     "submission": TWISTED,
     "server": TWISTED | {"OpenSSL", "cryptography"},
 }

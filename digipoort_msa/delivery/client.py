@@ -15,18 +15,15 @@ The rules that hold for every dialogue:
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from attrs import frozen
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IHandshakeListener,
-    IOpenSSLClientConnectionCreator,
     IPushProducer,
     IReactorTime,
     ITCPTransport,
@@ -37,12 +34,16 @@ from zope.interface import implementer
 
 from digipoort_msa.delivery import failures
 from digipoort_msa.delivery.failures import HopFailure
+from digipoort_msa.delivery.tls import Handshake, Unverified
+from digipoort_msa.delivery.watch import Watch
 from digipoort_msa.interfaces import IContentReader
 from digipoort_msa.smtp.dot_stuffing import DotStuffing
 from digipoort_msa.smtp.reply import Reply
 from digipoort_msa.smtp.reply_parser import ProtocolError, ReplyParser
 
 T = TypeVar("T")
+
+_LONGEST_REFUSAL = 1_000  # characters
 
 
 @frozen
@@ -76,14 +77,16 @@ class ClientConnection(Protocol):
         self.hop = hop
         self.timeouts = timeouts
         self.closed: Deferred[None] = Deferred()
-        self._watch = _Watch(reactor)
+        self._watch = Watch(reactor)
         self._parser = ReplyParser()
         self._replies: deque[Reply] = deque()
         self._awaited = 1  # commands sent, the connection itself included, that have no reply yet
         self._waiting: Deferred[Any] | None = None  # what the dialogue waits for now
         self._failure: Reply | None = None
         self._streaming = False
-        self._handshaking = False
+        self._handshake: Handshake | None = None  # the one under way
+        self._proof = ""  # of the one that is done
+        self._secrets: tuple[str, ...] = ()
         self._leaving = False  # QUIT is under way
         self._paused: Deferred[None] | None = None
 
@@ -94,12 +97,18 @@ class ClientConnection(Protocol):
         return self._failure is None and not self._leaving
 
     @property
+    def failure(self) -> Reply | None:
+        """Why the connection is gone; ``None`` while it is not."""
+        return self._failure
+
+    @property
     def tls(self) -> str:
         """The version and cipher suite in use, or "no TLS", for the log."""
         handle = getattr(self.transport, "getHandle", lambda: None)()
         if handle is None or not hasattr(handle, "get_cipher_name"):
             return "no TLS"
-        return f"{handle.get_protocol_version_name()} {handle.get_cipher_name()}"
+        used = f"{handle.get_protocol_version_name()} {handle.get_cipher_name()}"
+        return f"{used}, {self._proof}" if self._proof else used
 
     def send(self, octets: bytes, replies: int = 1) -> None:
         """Send commands, as one write.
@@ -131,20 +140,29 @@ class ClientConnection(Protocol):
         self.send(line + b"\r\n")
         return await self.reply(seconds)
 
-    async def start_tls(self, options: IOpenSSLClientConnectionCreator) -> None:
+    async def start_tls(self, handshake: Handshake) -> None:
         """Put TLS under the connection and forget all that came in clear.
 
         :raise HopFailure: octets came in clear behind the reply, the handshake failed, or the peer is not
-            the one that ``options`` verify.
+            proven to be the hop.
         """
         if self._parser.pending:
             self.fail(failures.out_of_step(self.hop, "it sent text in clear behind its reply to STARTTLS"))
         self._check()
-        self._handshaking = True
-        self.transport.startTLS(options)
+        self._handshake = handshake
+        self.transport.startTLS(handshake)
         await self._wait(Deferred(), self.timeouts.tls)
-        self._handshaking = False
+        try:
+            handshake.verify()
+        except Unverified as error:
+            self.fail(failures.tls_failed(self.hop, str(error)))
+        self._check()
+        self._handshake, self._proof = None, handshake.proof
         self._parser = ReplyParser()
+
+    def conceal(self, secrets: Iterable[str]) -> None:
+        """From now on, show none of these where the hop says them."""
+        self._secrets = tuple(sorted(filter(None, secrets), key=len, reverse=True))
 
     async def send_content(self, reader: IContentReader, size: int) -> None:
         """Stream a content into DATA, its end of data too; the reply to that is then awaited.
@@ -259,7 +277,7 @@ class ClientConnection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._failure is not None:
             return
-        if self._handshaking:
+        if self._handshake is not None:
             self.fail(failures.out_of_step(self.hop, "text came before TLS was up"))
             return
         self._parser.feed(data)
@@ -267,6 +285,7 @@ class ClientConnection(Protocol):
         failure: Reply | None = None
         try:
             while (reply := self._parser.next_reply()) is not None:
+                reply = self._shown(reply)
                 if self._streaming:
                     # The hop gave up on the content; 2yz would be a promise for what it has not seen.
                     failure = reply if reply.code >= 400 else failures.out_of_step(self.hop, f"early {reply}")
@@ -280,11 +299,22 @@ class ClientConnection(Protocol):
                 self._replies.append(reply)
                 came += 1
         except ProtocolError as error:
-            failure = failures.out_of_step(self.hop, str(error))
+            cause = str(error).partition(":")[0] if self._secrets else str(error)  # without an excerpt
+            failure = failures.out_of_step(self.hop, cause)
         if failure is not None:
             self.fail(failure)
         elif came:
             self._wake()
+
+    def _shown(self, reply: Reply) -> Reply:
+        """The reply as others may see and keep it: without our secrets, and a refusal without many words,
+        since a refusal is kept for each recipient."""
+        lines = reply.lines
+        for secret in self._secrets:
+            lines = tuple(line.replace(secret, "[concealed]") for line in lines)
+        if reply.code >= 400 and sum(map(len, lines)) > _LONGEST_REFUSAL:
+            lines = (" / ".join(lines)[:_LONGEST_REFUSAL] + "...",)
+        return reply if lines == reply.lines else Reply(reply.code, reply.enhanced, lines)
 
     def handshakeCompleted(self) -> None:
         self._wake()
@@ -292,8 +322,9 @@ class ClientConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._watch.end()
         if self._failure is None:
-            failed = failures.tls_failed if self._handshaking else failures.lost
-            self._failure = failed(self.hop, _sentence(reason))
+            objection = self._handshake.objection if self._handshake is not None else None
+            failed = failures.tls_failed if self._handshake or reason.check(SSL.Error) else failures.lost
+            self._failure = failed(self.hop, objection or _sentence(reason))
             self._wake()
         self.closed.callback(None)
 
@@ -310,61 +341,14 @@ class ClientConnection(Protocol):
         """The connection is about to be lost: ``connectionLost`` tells the dialogue."""
 
 
-class _Watch:
-    """One deadline at a time.  A delayed call that is already due no later than the deadline is kept and
-    looks again when it fires, so that a wait that ends in time costs no call in the reactor."""
-
-    def __init__(self, reactor: IReactorTime) -> None:
-        self._reactor = reactor
-        self._call: IDelayedCall | None = None
-        self._deadline: float | None = None
-        self._due = 0.0  # of the call
-        self._action: Callable[..., object] = lambda: None
-        self._arguments: tuple[object, ...] = ()
-
-    def start(self, seconds: float, action: Callable[..., object], *arguments: object) -> None:
-        self._action = action
-        self._arguments = arguments
-        self._deadline = self._reactor.seconds() + seconds
-        if self._call is not None and self._due > self._deadline:
-            self._call.cancel()
-            self._call = None
-        if self._call is None:
-            self._schedule(self._deadline, seconds)
-
-    def stop(self) -> None:
-        self._deadline = None
-
-    def end(self) -> None:
-        """No deadline will come any more."""
-        self._deadline = None
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-
-    def _schedule(self, due: float, seconds: float) -> None:
-        self._due = due
-        self._call = self._reactor.callLater(seconds, self._fired)
-
-    def _fired(self) -> None:
-        self._call = None
-        if self._deadline is None:
-            return
-        left = self._deadline - self._reactor.seconds()
-        if left > 0:
-            self._schedule(self._deadline, left)
-        else:
-            self._deadline = None
-            self._action(*self._arguments)
-
-
 def _sentence(reason: Failure) -> str:
     """Why a connection was lost, as the log says it."""
     if reason.check(ConnectionDone):
         return "the hop closed it"
     error = reason.value
-    if isinstance(error, VerificationError):
-        return "its certificate names another host"
     if isinstance(error, SSL.Error) and error.args and error.args[0]:  # OpenSSL's error queue
-        return "; ".join(str(entry[-1]) for entry in error.args[0])
+        text = "; ".join(str(entry[-1]) for entry in error.args[0])
+        if "alert" in text and ("certificate" in text or "unknown ca" in text):
+            return f"{text}: it does not like our certificate (settings certificate and private-key)"
+        return text
     return reason.getErrorMessage() or type(error).__name__

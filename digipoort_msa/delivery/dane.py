@@ -1,7 +1,7 @@
 """DANE: a hop's certificates against the TLSA records of its name (RFC 6698, with RFC 7671 and 7672).
 
 What stands here is pure: records and certificates in, a verdict out.  Whether the records may be trusted at
-all is the resolver's word (:class:`Answer`), and what a verdict leads to is ``tls``'s.
+all is the resolver's word, and what a verdict leads to is ``tls``'s.
 
 - Usage 3 (DANE-EE): the hop's own certificate matches; its name, dates and issuer do not matter (RFC 7671
   5.1).
@@ -63,14 +63,6 @@ class TLSA:
         octets = selected(certificate, self.selector)
         digest = _DIGESTS.get(self.matching)
         return self.data == (octets if digest is None else digest(octets).digest())
-
-
-@frozen
-class Answer:
-    """What the DNS says of the TLSA records of one host and port."""
-
-    records: tuple[TLSA, ...] = ()
-    authenticated: bool = False  # by DNSSEC, as the resolver says (the AD bit)
 
 
 def selected(certificate: x509.Certificate, selector: int) -> bytes:

@@ -1,22 +1,20 @@
 """From a fresh connection to a hop that takes mail: greeting, EHLO, STARTTLS, AUTH (RFC 5321, 3207, 4954).
 
 What a hop said in clear is forgotten when TLS is up: its extensions are asked for anew.  Credentials go
-over verified TLS only, and a hop that is to verify never sees a message otherwise (D4).
+over proven TLS only, and a hop that is to verify never sees a message otherwise (D4).
 """
 
-from base64 import b64encode
 from collections.abc import Mapping
 
 from attrs import define, field, frozen
 
 from digipoort_msa.delivery import failures
+from digipoort_msa.delivery.authentication import Credentials, log_in
 from digipoort_msa.delivery.client import ClientConnection
 from digipoort_msa.delivery.failures import HopFailure
 from digipoort_msa.delivery.hop import Hop
 from digipoort_msa.delivery.tls import ClientTLS
 from digipoort_msa.smtp.reply import Reply
-
-_LONGEST_COMMAND = 510  # octets without CR LF (RFC 5321 4.5.3.1.4)
 
 
 @frozen
@@ -43,14 +41,6 @@ class Extensions:
     @property
     def mechanisms(self) -> tuple[str, ...]:
         return self.offered.get("AUTH", ())
-
-
-@frozen
-class Credentials:
-    """Who we are to the hop (SMTP AUTH)."""
-
-    username: str
-    password: str = field(repr=False)
 
 
 @define(eq=False)
@@ -82,8 +72,11 @@ async def open_session(
         credentials.  The connection is left for the caller to close.
     """
     timeouts = connection.timeouts
+    if credentials is not None and tls.mode == "none":
+        raise HopFailure(failures.LOGIN_IN_CLEAR)
+    handshake = await tls.handshake(hop)
     if tls.first:
-        await connection.start_tls(tls.options(hop))
+        await connection.start_tls(handshake)
     greeting = await connection.reply(timeouts.greeting)
     if greeting.code != 220:
         raise HopFailure(failures.not_ready(hop.name, greeting))
@@ -94,10 +87,10 @@ async def open_session(
         reply = await connection.command(b"STARTTLS", timeouts.ehlo)
         if reply.code != 220:
             raise HopFailure(failures.no_starttls(hop.name, str(reply)))
-        await connection.start_tls(tls.options(hop))
+        await connection.start_tls(handshake)
         extensions = await _extensions(connection, hop, hello, hostname)
     if credentials is not None:
-        await _authenticate(connection, hop, extensions, credentials)
+        await log_in(connection, extensions.mechanisms, credentials)
     return Session(hop, connection, extensions, credentials is not None)
 
 
@@ -113,32 +106,3 @@ async def _extensions(
         if reply.code == 250:
             return Extensions()
     raise HopFailure(failures.not_ready(hop.name, reply))
-
-
-async def _authenticate(
-    connection: ClientConnection, hop: Hop, extensions: Extensions, credentials: Credentials
-) -> None:
-    username, password = credentials.username.encode(), credentials.password.encode()
-    if "PLAIN" in extensions.mechanisms:
-        await _exchange(connection, hop, b"PLAIN", [b"\0" + username + b"\0" + password], initial=True)
-    elif "LOGIN" in extensions.mechanisms:
-        await _exchange(connection, hop, b"LOGIN", [username, password], initial=False)
-    else:
-        raise HopFailure(failures.not_authenticated(hop.name, "it offers neither PLAIN nor LOGIN"))
-
-
-async def _exchange(
-    connection: ClientConnection, hop: Hop, mechanism: bytes, responses: list[bytes], initial: bool
-) -> None:
-    """Give each response to a challenge, whatever that says: both mechanisms have a fixed order."""
-    command = b"AUTH " + mechanism
-    encoded = [b64encode(response) for response in responses]
-    if initial and len(command) + 1 + len(encoded[0]) <= _LONGEST_COMMAND:
-        command += b" " + encoded.pop(0)
-    reply = await connection.command(command, connection.timeouts.auth)
-    for response in encoded:
-        if reply.code != 334:
-            break
-        reply = await connection.command(response, connection.timeouts.auth)
-    if reply.code != 235:
-        raise HopFailure(failures.not_authenticated(hop.name, str(reply)))
