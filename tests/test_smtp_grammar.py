@@ -322,6 +322,7 @@ class BacktrackingTests(SynchronousTestCase):
     SEEDS = (
         "a", "a.", "-", "a-", "_", '"', '""', '"a"', '\\"', '"\\', "\\", "@a,", "@a:", "@a.b,", "<", ">", "[",
         "1.",        " ", " a=", "=", "a@", "+2B", "é", "é.", "a.-",
+        "\\x{", "\\x{41}", "\\x{1F600}", "SUCCESS,", ",", ";",
     )  # fmt: skip
 
     def test_twelve_kibibytes(self) -> None:
@@ -332,7 +333,9 @@ class BacktrackingTests(SynchronousTestCase):
                 f"FROM:<{long}", f"FROM:<{long}>", f"FROM:<{long}!>x", f'FROM:<"{long}',
                 f"FROM:<{long}@b.nl> {long}", f"FROM:<a@{long}!>", f"FROM:<@{long}>",
                 f"FROM:<@a:{long}!>", f"FROM:{' ' * 6000}{long}",
-                f"FROM:<> AUTH={long}!\x7f", f"FROM:<> {long}",
+                f"FROM:<> AUTH={long}!\x7f", f"FROM:<> {long}", f"FROM:<> ENVID={long}",
+                f"FROM:<a@b.nl> ORCPT=utf-8;{long}", f"FROM:<a@b.nl> ORCPT=rfc822;{long}+",
+                f"FROM:<a@b.nl> NOTIFY={long}", f"FROM:<a@b.nl> ORCPT={long}",
             ):  # fmt: skip
                 attempt(grammar.mail, text, PARSERS)
                 attempt(grammar.rcpt, text.replace("FROM", "TO", 1), RCPT_PARSERS, smtputf8=True)
