@@ -185,7 +185,7 @@ class LimitTests(RelayTestCase):
 
     def test_a_connection_in_an_unexpected_failure_is_given_up(self) -> None:
         self.start(connections=1)
-        with mock.patch("digipoort_msa.delivery.session._ehlo", side_effect=LookupError("a defect")):
+        with mock.patch("digipoort_msa.delivery.session._extensions", side_effect=LookupError("a defect")):
             delivery = self.relay.deliver(envelope(), MESSAGE)
             self.network.pump()
             self.failureResultOf(delivery, LookupError)
@@ -208,13 +208,6 @@ class LimitTests(RelayTestCase):
         deliveries = [self.relay.deliver(envelope(), Content(b"too long\r\n")) for _ in range(5_000)]
         self.network.pump()
         self.assertEqual({self.outcome(delivery)[0][:9] for delivery in deliveries}, {"552 5.3.4"})
-
-    def test_another_hop_takes_the_place_of_an_idle_connection(self) -> None:
-        self.start(hops=("one:25", "two:25"), connections=1)
-        self.deliver()
-        self.relay._hops = self.relay._hops[1:]
-        self.assertEqual(self.deliver(), (self.OK[0], "two:25"))
-        self.assertEqual([server.closed for server in self.network.servers], [True, False])
 
 
 class StoppingTests(RelayTestCase):

@@ -230,6 +230,8 @@ class DyingTests(TransactionTestCase):
                         self.assertTrue(outcome.reply.transient, outcome)
                         self.assertEqual(outcome.hop, "hop:25")
                     self.assertEqual(self.network.messages, [])
+                    self.clock.advance(10)  # the end of its rest
+                    self.network.pump()
                     self.assertEqual(self.codes(), {"c": "250 2.0.0"})
 
     def test_hanging_at_every_step(self) -> None:

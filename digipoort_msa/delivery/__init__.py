@@ -1,14 +1,15 @@
 """The ways out (D1): the relay towards the core, and a Maildir that stands in for it.
 
-Downwards: ``relay`` picks a hop, ``pool`` keeps its connections, ``session`` makes one ready for mail,
-``transaction`` sends a message, ``client`` carries commands and replies.
+Downwards: ``relay`` picks a hop, of those that ``routes`` finds and in the order of ``choice``; ``hops`` knows
+each one's ``health`` and its ``pool`` of connections, for which deliveries stand in ``line``; ``session`` makes
+a connection ready for mail, ``transaction`` sends a message, ``client`` carries commands and replies.
 """
 
 from digipoort_msa.delivery.client import Timeouts
-from digipoort_msa.delivery.hop import Hop
+from digipoort_msa.delivery.hop import Hop, NextHop
 from digipoort_msa.delivery.maildir import Maildir
 from digipoort_msa.delivery.relay import Relay
 from digipoort_msa.delivery.session import Credentials
 from digipoort_msa.delivery.tls import ClientTLS
 
-__all__ = ["ClientTLS", "Credentials", "Hop", "Maildir", "Relay", "Timeouts"]
+__all__ = ["ClientTLS", "Credentials", "Hop", "Maildir", "NextHop", "Relay", "Timeouts"]

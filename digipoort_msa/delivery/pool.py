@@ -1,119 +1,111 @@
-"""The connections of a relay: a bounded number, each kept for the next message while it is idle.
+"""The connections to one hop: a bounded number, each kept for the next message while it is idle.
 
-A delivery holds a *slot* while it works; there are as many slots as connections may be, and who finds none
-free waits in line.  An idle connection takes the place of nobody: the oldest is closed where another
-hop needs its place.  One that takes its leave keeps its place until it is gone, so that a hop that refuses
-everybody and never answers QUIT holds no more sockets than any other.
+Whoever asks for a session holds one of the hop's slots (``line``).  A connection that takes its leave keeps
+its place until it is gone, so that a hop that refuses everybody and never answers QUIT holds no more sockets
+than any other.
+
+A hop may bear fewer connections than we are allowed: where it refuses one more while others of ours work,
+that says nothing against the hop, and the pool makes do with those for a while (:class:`Crowded`).
 """
 
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from digipoort_msa import log
 from digipoort_msa.delivery import failures
 from digipoort_msa.delivery.client import ClientConnection
 from digipoort_msa.delivery.failures import HopFailure
-from digipoort_msa.delivery.hop import Hop
+from digipoort_msa.delivery.hop import Hop, Limits
+from digipoort_msa.delivery.line import Line, Slots
 from digipoort_msa.delivery.session import Session
 
+_CROWDED = 60.0  # seconds until one connection more is tried
 
-class Slots:
-    """A semaphore that wakes those who wait one after the other, never one inside the other: ten thousand
-    who leave at once do not end in a recursion."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.free = limit
-        self._waiting: deque[Deferred[None]] = deque()
-        self._waking = False
-
-    def take(self) -> "Deferred[None]":
-        if self.free and not self._waiting:
-            self.free -= 1
-            return succeed(None)
-        waiting: Deferred[None] = Deferred(self._waiting.remove)
-        self._waiting.append(waiting)
-        return waiting
-
-    def give(self) -> None:
-        self.free += 1
-        if self._waking:
-            return
-        self._waking = True
-        while self.free and self._waiting:
-            self.free -= 1
-            self._waiting.popleft().callback(None)
-        self._waking = False
-
-    @property
-    def unused(self) -> bool:
-        return self.free == self.limit
+class Crowded(HopFailure):
+    """The hop takes no more connections beside those that work."""
 
 
 class Pool:
-    """Sessions, opened when needed."""
+    """Sessions with one hop, opened when needed."""
 
     def __init__(
         self,
         reactor: IReactorTime,
+        hop: Hop,
+        limits: Limits,
+        line: Line,
         connect: "Callable[[Hop], Deferred[ClientConnection]]",
         open_session: Callable[[ClientConnection, Hop], Coroutine[Any, Any, Session]],
-        limit: int,
-        idle_timeout: float,
-        messages_per_connection: int,
     ) -> None:
         """
+        :param line: where one waits for a slot; a pool gives out no slots itself.
         :param connect: opens a connection.
         :param open_session: makes it ready for mail; both fail with :class:`HopFailure`.
-        :param idle_timeout: seconds after which an unused connection is closed.
         """
-        self.slots = Slots(limit)
+        self.hop = hop
+        self.slots = Slots(limits.connections)
         self._reactor = reactor
+        self._limits = limits
+        self._line = line
         self._connect = connect
         self._open_session = open_session
-        self._idle_timeout = idle_timeout
-        self._messages_per_connection = messages_per_connection
         self._connecting: set[Deferred[ClientConnection]] = set()
         self._open: set[ClientConnection] = set()
+        self._working: set[ClientConnection] = set()  # of those, the ones that have seen a transaction
         self._idle: list[Session] = []  # the one used last is at the end
         self._wanting: deque[Deferred[None]] = deque()  # who wait for a connection's place
         self._stopped: Deferred[None] | None = None
+        self._last_moment: IDelayedCall | None = None
+        self._widening: IDelayedCall | None = None
 
     @property
     def stopping(self) -> bool:
         return self._stopped is not None
 
-    async def session(self, hop: Hop, fresh: bool = False) -> Session:
-        """A session with ``hop``; the caller holds a slot, and hands the session back.
+    @property
+    def unused(self) -> bool:
+        """No delivery works here or waits for it."""
+        return not self.slots.used and not self.slots.waiting
+
+    async def session(self, fresh: bool = False) -> Session:
+        """A session; the caller holds a slot, and hands the session back.
 
         :param fresh: not one that was used before.
+        :raise Crowded: there will be one for the caller only in its turn: it lets go of its slot.
         :raise HopFailure: none can be opened.
         """
-        while (session := None if fresh else self._kept(hop)) is None:
+        while True:
+            if self.stopping:
+                raise HopFailure(failures.STOPPING)
+            session = None if fresh else self._kept()
+            if session is not None:
+                return session
             if len(self._open) + len(self._connecting) < self.slots.limit:
-                return await self._opened(hop)
+                return await self._opened()
             place = self._place()
             if self._idle:
                 self._close(self._idle[0])
             await place
-            if self.stopping:
-                raise HopFailure(failures.STOPPING)
-        return session
 
     def hand_back(self, session: Session) -> None:
         """The caller is done with it."""
-        if self.stopping or session.transactions >= self._messages_per_connection:
-            session.connection.quit()
-        elif session.connection.usable:
+        connection = session.connection
+        if self.stopping or session.transactions >= self._limits.messages_per_connection:
+            connection.quit()
+        elif connection.usable:
+            if session.transactions:
+                self._working.add(connection)
             self._idle.append(session)
-            session.connection.rest(self._idle_timeout)
+            connection.rest(self._limits.idle_timeout)
 
     def leave(self) -> None:
         """The caller is done with its slot."""
-        self.slots.give()
+        self._line.give(self.slots)
         self._look_whether_stopped()
 
     def stop(self, grace: float) -> "Deferred[None]":
@@ -125,16 +117,17 @@ class Pool:
         if self._stopped is None:
             self._stopped = Deferred()
             self._last_moment = self._reactor.callLater(grace, self._drop)
+            self._widen()
             for session in list(self._idle):
                 self._close(session)
             self._look_whether_stopped()
         return self._stopped
 
-    def _kept(self, hop: Hop) -> Session | None:
-        """An idle session with ``hop``, the one used last; it is idle no more."""
-        for session in reversed(self._idle):
-            if session.hop == hop and session.connection.usable:
-                self._idle.remove(session)
+    def _kept(self) -> Session | None:
+        """An idle session, the one used last; it is idle no more."""
+        while self._idle:
+            session = self._idle.pop()
+            if session.connection.usable:
                 return session
         return None
 
@@ -148,16 +141,39 @@ class Pool:
         if self._wanting:
             self._wanting.popleft().callback(None)
 
-    async def _opened(self, hop: Hop) -> Session:
-        connection = await self._connected(hop)
+    async def _opened(self) -> Session:
+        connection = await self._connected()
         try:
-            return await self._open_session(connection, hop)
+            return await self._open_session(connection, self.hop)
+        except HopFailure as failure:
+            connection.quit()
+            if failures.says_no(failure.reply) and (working := self._at_work()):
+                self._narrow(working, failure)
+                raise Crowded(failure.reply) from failure
+            raise
         except BaseException:
             connection.quit()
             raise
 
-    async def _connected(self, hop: Hop) -> ClientConnection:
-        connecting = self._connect(hop)
+    def _at_work(self) -> int:
+        return sum(connection.usable for connection in self._working)
+
+    def _narrow(self, connections: int, failure: HopFailure) -> None:
+        self.slots.limit = connections
+        if self._widening is None and not self.stopping:
+            self._widening = self._reactor.callLater(_CROWDED, self._widen)
+            log.emit(log.HOP_CROWDED, hop=self.hop.name, connections=connections, reply=str(failure.reply))
+
+    def _widen(self) -> None:
+        if self._widening is not None:
+            if self._widening.active():
+                self._widening.cancel()
+            self._widening = None
+        self.slots.limit = self._limits.connections
+        self._line.serve(self.slots)
+
+    async def _connected(self) -> ClientConnection:
+        connecting = self._connect(self.hop)
         self._connecting.add(connecting)
         try:
             connection = await connecting
@@ -176,6 +192,7 @@ class Pool:
 
     def _gone(self, connection: ClientConnection) -> None:
         self._open.discard(connection)
+        self._working.discard(connection)
         self._idle = [session for session in self._idle if session.connection is not connection]
         self._place_is_free()
         self._look_whether_stopped()
@@ -189,7 +206,7 @@ class Pool:
     def _look_whether_stopped(self) -> None:
         if self._stopped is None or self._stopped.called:
             return
-        if self.slots.unused and not self._open and not self._connecting:
-            if self._last_moment.active():
+        if not self.slots.used and not self._open and not self._connecting:
+            if self._last_moment is not None and self._last_moment.active():
                 self._last_moment.cancel()
             self._stopped.callback(None)

@@ -1,74 +1,110 @@
-"""The relay towards the core: deliveries over a pool of connections to the next hops (D1, D4)."""
+"""The relay towards the core: deliveries over the connections to the next hops (D1, D4).
 
+A delivery takes the best hop that does not rest: by priority, by a weighted draw among equals, and another
+equal where the one drawn has no slot free.  A hop that is busy never sends anyone to a lesser one; a hop that
+cannot be made ready for the message does, at once.
+"""
+
+import random as _random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from digipoort_msa import log
 from digipoort_msa.delivery import failures
+from digipoort_msa.delivery.choice import tiers
 from digipoort_msa.delivery.client import ClientConnection, Timeouts
-from digipoort_msa.delivery.failures import HopFailure
-from digipoort_msa.delivery.hop import Hop
-from digipoort_msa.delivery.pool import Pool
-from digipoort_msa.delivery.session import Credentials, Session, open_session
+from digipoort_msa.delivery.dialogue import SMTP, Dialogue
+from digipoort_msa.delivery.failures import HopFailure, NoHop
+from digipoort_msa.delivery.health import Health, Rests
+from digipoort_msa.delivery.hop import Hop, Limits, NextHop
+from digipoort_msa.delivery.hops import Hops, Member, probe
+from digipoort_msa.delivery.lease import Lease, note
+from digipoort_msa.delivery.line import Line
+from digipoort_msa.delivery.pool import Crowded, Pool
+from digipoort_msa.delivery.routes import Resolving, Routes
+from digipoort_msa.delivery.session import Credentials, Session
 from digipoort_msa.delivery.tls import ClientTLS
-from digipoort_msa.delivery.transaction import transact
 from digipoort_msa.interfaces import IContent, IDelivery
 from digipoort_msa.smtp.envelope import Envelope, Outcome, Path
+from digipoort_msa.smtp.reply import Reply
 
 
 @implementer(IDelivery)
 class Relay:
-    """Hands messages to the first next hop that can be reached.
+    """Hands messages to the best next hop that can be reached.
 
     Whatever a hop does becomes an :class:`~digipoort_msa.smtp.envelope.Outcome`; nothing of it is raised.
     """
 
     def __init__(
         self,
-        reactor: IReactorTime,
-        hops: Sequence[Hop],
+        reactor: Any,
+        hops: Sequence[NextHop | Hop],
         hostname: str,
         tls: ClientTLS,
         *,
         credentials: Credentials | None = None,
+        dialogue: Dialogue = SMTP,
+        resolver: Resolving | None = None,
+        recovered: Callable[[], object] = lambda: None,
         endpoint: Callable[[Hop], IStreamClientEndpoint] | None = None,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - a frozen value
         connections: int = 10,
         messages_per_connection: int = 100,
         idle_timeout: float = 30.0,
+        first_rest: float = 5.0,
+        longest_rest: float = 300.0,
+        random: Callable[[], float] = _random.random,
     ) -> None:
         """
-        :param hops: in order of preference; the next is tried where one cannot be made ready for mail.
+        :param reactor: provides ``IReactorTime`` and what the endpoints need.
         :param hostname: our name, for EHLO.
+        :param resolver: for the hops that are to be looked up in the DNS.
+        :param recovered: called when a hop is back after deliveries found none: time for a flush.
         :param endpoint: where to connect for a hop; the default resolves its name and tries each address.
-        :param connections: at once, over all hops.
+        :param connections: to one hop at once, where its entry says nothing else; so with the next two.
         :param idle_timeout: seconds.
-        :raise ValueError: there is no hop, or credentials would go in clear.
+        :param first_rest: seconds that a failing hop is left alone, then twice that, to ``longest_rest``.
+        :param random: from 0 to 1, for the draw by weight and for the rests.
+        :raise ValueError: there is no hop, none can be looked up, or credentials would go in clear.
         """
-        if not hops:
-            raise ValueError("a relay needs at least one next hop")
         if credentials is not None and tls.mode == "none":
             raise ValueError("credentials for the next hop need TLS: set tls to verify or implicit")
         self._reactor = reactor
-        self._hops = tuple(hops)
         self._hostname = hostname
         self._tls = tls
         self._credentials = credentials
+        self._dialogue = dialogue
+        self._recovered = recovered
         self._endpoint = endpoint or self._by_name
         self._timeouts = timeouts
-        self._pool = Pool(
-            reactor, self._connect, self._open_session, connections, idle_timeout, messages_per_connection
-        )
+        self._rests = Rests(first_rest, longest_rest)
+        self._random = random
+        self._line = Line()
+        self._missed = False  # some delivery found no hop since the last flush
+        self._stopping = False
+        self._hops = Hops(reactor, self._member)
+        self._routes = Routes(hops, Limits(connections, messages_per_connection, idle_timeout), resolver)
+        for hop, limits in self._routes.fixed:
+            self._hops.add(hop, limits)
 
     def deliver(self, envelope: Envelope, content: IContent) -> "Deferred[Mapping[Path, Outcome]]":
         """See :class:`~digipoort_msa.interfaces.IDelivery`."""
         return Deferred.fromCoroutine(self._deliver(envelope, content))
+
+    def session(self, envelope: Envelope) -> "Deferred[Lease]":
+        """A session for one message, by the same choice of hops as for a delivery.
+
+        :return: the caller ends the lease, whatever happens.  Cancelling gives up the wait.
+        :raise NoHop: (as the failure) there is none to be had now.
+        """
+        return Deferred.fromCoroutine(self._lease(envelope, {}))
 
     def stop(self, grace: float = 10.0) -> "Deferred[None]":
         """Let transactions end, take leave of every hop.
@@ -77,52 +113,122 @@ class Relay:
 
         :return: fires when all connections are closed.
         """
-        return self._pool.stop(grace)
+        self._stopping = True
+        self._routes.stop()
+        stopped = self._hops.stop(grace)
+        self._line.look_around()
+        return stopped
+
+    # -- a delivery ---------------------------------------------------------------------------------
 
     async def _deliver(self, envelope: Envelope, content: IContent) -> Mapping[Path, Outcome]:
-        await self._pool.slots.take()
-        try:
-            for hop in self._hops:
-                try:
-                    return await self._by(hop, envelope, content)
-                except HopFailure as failure:
-                    last = Outcome(failure.reply, hop.name)
-            return dict.fromkeys(envelope.recipients, last)
-        finally:
-            self._pool.leave()
+        tried: dict[Hop, Reply] = {}
+        while True:
+            try:
+                lease = await self._lease(envelope, tried)
+            except NoHop as failure:
+                return dict.fromkeys(envelope.recipients, Outcome(failure.reply, failure.hop))
+            try:
+                return await self._transact(lease, envelope, content)
+            except HopFailure as failure:
+                lease.failed(failure)
+                if not isinstance(failure, Crowded):
+                    tried[lease.hop] = failure.reply
+            finally:
+                lease.hand_back()
 
-    async def _by(self, hop: Hop, envelope: Envelope, content: IContent) -> Mapping[Path, Outcome]:
-        """Deliver by one hop.
+    async def _transact(self, lease: Lease, envelope: Envelope, content: IContent) -> Mapping[Path, Outcome]:
+        """:raise HopFailure: the hop never answered; another may be tried."""
+        if lease.used_before:
+            try:
+                return await self._dialogue.transact(lease.session, envelope, content)
+            except HopFailure:
+                # The hop had closed an idle connection before it saw anything of this message.
+                await lease.renew()
+        return await self._dialogue.transact(lease.session, envelope, content)
 
-        :raise HopFailure: it was not ready for mail; another hop may be.
-        """
-        session = await self._session(hop)
-        used_before = session.transactions > 0
+    async def _lease(self, envelope: Envelope, tried: dict[Hop, Reply]) -> Lease:
+        """:param tried: the hops that have failed this message already, with their words; more are added."""
+        while True:
+            member = await self._slot(envelope, tried)
+            try:
+                return Lease(member, await member.pool.session())
+            except Crowded:
+                member.pool.leave()
+            except HopFailure as failure:
+                tried[member.hop] = failure.reply
+                note(member, failure)
+                member.pool.leave()
+            except BaseException:
+                member.pool.leave()
+                raise
+
+    async def _slot(self, envelope: Envelope, tried: Mapping[Hop, Reply]) -> Member:
+        """A slot of the best hop that may be used."""
+        while not self._stopping:
+            order = await self._order(envelope)
+            choices = next(
+                filter(None, ([m for m in tier if self._may_be_used(m, tried)] for tier in order)), None
+            )
+            if choices is None:
+                raise self._none_left([member for tier in order for member in tier], tried)
+            slots = await self._line.take([member.pool.slots for member in choices])
+            for member in choices:
+                if member.pool.slots is slots:
+                    if not member.health.failing and not self._stopping:
+                        return member
+                    member.pool.leave()
+        raise NoHop(failures.STOPPING, str(self._routes))
+
+    def _may_be_used(self, member: Member, tried: Mapping[Hop, Reply]) -> bool:
+        return member.health.failing is None and member.hop not in tried
+
+    async def _order(self, envelope: Envelope) -> list[list[Member]]:
+        entries = await self._routes.entries(envelope.next_hop)
         try:
-            return await transact(session, envelope, content)
+            return [
+                [self._hops.get(candidate.hop, candidate.limits) for candidate in tier]
+                for tier in tiers(entries, self._random)
+            ]
         except HopFailure as failure:
-            if not used_before:
-                return dict.fromkeys(envelope.recipients, Outcome(failure.reply, hop.name))
-        finally:
-            self._pool.hand_back(session)
-        # The hop had closed an idle connection before it saw anything of this message.
-        session = await self._session(hop, fresh=True)
-        try:
-            return await transact(session, envelope, content)
-        except HopFailure as failure:
-            return dict.fromkeys(envelope.recipients, Outcome(failure.reply, hop.name))
-        finally:
-            self._pool.hand_back(session)
+            raise NoHop(failure.reply, envelope.next_hop or str(self._routes)) from None
 
-    async def _session(self, hop: Hop, fresh: bool = False) -> Session:
-        if self._pool.stopping:
-            raise HopFailure(failures.STOPPING)
-        return await self._pool.session(hop, fresh)
+    def _none_left(self, members: list[Member], tried: Mapping[Hop, Reply]) -> NoHop:
+        self._missed = True
+        if tried:
+            hop, reply = list(tried.items())[-1]
+            return NoHop(reply, hop.name)
+        resting = [
+            (member.hop.name, member.health.failing.since, member.health.failing.reply)
+            for member in members
+            if member.health.failing is not None
+        ]
+        return NoHop(failures.resting(resting), ", ".join(hop for hop, _, _ in resting[:4]))
+
+    # -- what a hop is made of ----------------------------------------------------------------------
+
+    def _member(self, hop: Hop, limits: Limits) -> Member:
+        pool = Pool(self._reactor, hop, limits, self._line, self._connect, self._open_session)
+        health = Health(
+            self._reactor,
+            hop.name,
+            self._rests,
+            self._random,
+            lambda: Deferred.fromCoroutine(probe(pool, self._line)),
+            self._line.look_around,
+            self._hop_recovered,
+        )
+        return Member(hop, pool, health)
+
+    def _hop_recovered(self) -> None:
+        if self._missed:
+            self._missed = False
+            self._recovered()
 
     def _connect(self, hop: Hop) -> "Deferred[ClientConnection]":
-        return Deferred.fromCoroutine(self._tcp(hop))
+        return Deferred.fromCoroutine(self._connected(hop))
 
-    async def _tcp(self, hop: Hop) -> ClientConnection:
+    async def _connected(self, hop: Hop) -> ClientConnection:
         factory = Factory.forProtocol(lambda: ClientConnection(self._reactor, hop.name, self._timeouts))
         factory.noisy = False
         connecting: Deferred[Any] = self._endpoint(hop).connect(factory)
@@ -132,18 +238,17 @@ class Relay:
         except CancelledError:
             raise HopFailure(failures.STOPPING) from None
         except Exception as error:
-            failure = HopFailure(failures.unreachable(hop.name, str(error) or type(error).__name__))
-            log.emit(log.HOP_UNAVAILABLE, hop=hop.name, reply=str(failure.reply))
-            raise failure from error
+            reason = str(error) or type(error).__name__
+            raise HopFailure(failures.unreachable(hop.name, reason)) from error
 
     async def _open_session(self, connection: ClientConnection, hop: Hop) -> Session:
-        try:
-            session = await open_session(connection, hop, self._hostname, self._tls, self._credentials)
-        except HopFailure as failure:
-            log.emit(log.HOP_UNAVAILABLE, hop=hop.name, reply=str(failure.reply))
-            raise
+        session = await self._dialogue.open_session(
+            connection, hop, self._hostname, self._tls, self._credentials
+        )
         log.emit(log.HOP_CONNECTED, hop=hop.name, tls=connection.tls)
         return session
 
     def _by_name(self, hop: Hop) -> IStreamClientEndpoint:
+        if hop.socket is not None:
+            return UNIXClientEndpoint(self._reactor, hop.socket, timeout=self._timeouts.connect)
         return HostnameEndpoint(self._reactor, hop.host, hop.port, timeout=self._timeouts.connect)
