@@ -215,6 +215,7 @@ class Verdicts:
         self, stored: Stored, content: IContent, verdicts: Sequence[_Verdict], now: float
     ) -> Stored:
         fates = [verdict.fate for verdict in verdicts if verdict.fate]
+        fates.sort(key=lambda fate: fate.action is not Action.FAILED)  # should there be no room for all
         queue_id = self._queue_ids()
         retry_until = self._schedule.gives_up_at(stored.since, now)
         octets = await self._notifications.write(stored.envelope, content, fates, queue_id, now, retry_until)
