@@ -45,7 +45,7 @@ def in_row(queue_id: str, octets: bytes, sealing: Sealing | None) -> InRow:
 
 
 def _digest(octets: bytes) -> bytes:
-    # At 2,048 octets hashlib begins to let other threads run.  From the reactor, between two messages that come
+    # At 2,048 octets hashlib begins to let other threads run.  In the reactor, between two messages that come
     # together, that is costly: the database's thread then commits the first alone (``writer``).
     digest = hashlib.sha256()
     for start in range(0, len(octets), 2047):
