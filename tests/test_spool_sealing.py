@@ -10,6 +10,7 @@ from nacl import bindings
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.interfaces import Damaged
+from digipoort_msa.spool.rows import DueQuery, Stored
 from digipoort_msa.spool.sealing import (
     CHUNK,
     HEADER,
@@ -19,6 +20,8 @@ from digipoort_msa.spool.sealing import (
     key_name,
     sealed_size,
 )
+from tests.requirements import proves
+from tests.spooling import SpoolTestCase, envelope
 
 KEY, OTHER = bytes(range(32)), bytes(range(32, 64))
 QUEUE_ID = "co6o1r29g9kubhk7"
@@ -164,3 +167,82 @@ class AttackTests(SynchronousTestCase):
             altered = bytearray(sealed)
             altered[bit // 8] ^= 1 << bit % 8
             self.assert_damaged(bytes(altered))
+
+
+@proves("D2", "M6")
+class SealedSpoolTests(SpoolTestCase):
+    """A spool with a key: in rows and in files, while it runs and after a restart."""
+
+    SMALL = b"Subject: the secret\r\n\r\nof a row\r\n"
+    BIG = b"Subject: the secret\r\n\r\n" + b"of a file\r\n" * 30_000
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.restart(Sealing(KEY))
+
+    def restart(self, sealing: Sealing | None) -> None:
+        self.stop(self.spool)
+        self.spool = self.started(sealing=sealing)
+
+    def contents(self) -> list[bytes]:
+        """Of every message that is due."""
+        due = self.result(self.spool.due(DueQuery(envelope().realm, 1e12, 10, frozenset())))
+        return [self.read(stored) for stored in due.messages]
+
+    def read(self, stored: Stored) -> bytes:
+        reader = self.spool.content(stored).open()
+        try:
+            return b"".join(iter(lambda: self.result(reader.read()), b""))
+        finally:
+            reader.close()
+
+    def test_nothing_is_on_the_disk_in_clear(self) -> None:
+        for content in (self.SMALL, self.BIG):
+            self.kept(content)
+        self.assertEqual(self.contents(), [self.SMALL, self.BIG])
+        files = [path for path in self.directory.rglob("*") if path.is_file()]
+        self.assertGreaterEqual(len(files), 3)  # the database, its log, and one body
+        for path in files:
+            self.assertNotIn(b"secret", path.read_bytes(), path)
+        self.assertEqual(self.rows("SELECT DISTINCT sealed_by FROM message"), [(key_name(KEY),)])
+        self.assertEqual(
+            self.rows("SELECT size FROM message ORDER BY size"), [(len(self.SMALL),), (len(self.BIG),)]
+        )
+
+    def test_a_message_that_has_just_arrived(self) -> None:
+        arrived: list[Stored] = []
+        self.spool.arrived = arrived.append
+        for content in (self.SMALL, self.BIG):
+            self.kept(content)
+        self.assertEqual([self.read(stored) for stored in arrived], [self.SMALL, self.BIG])
+
+    def test_after_a_restart_with_a_new_key(self) -> None:
+        self.kept(self.SMALL)
+        self.restart(Sealing(OTHER, KEY))
+        self.kept(self.BIG)
+        self.assertEqual(sorted(self.contents()), sorted([self.SMALL, self.BIG]))
+        names = self.rows("SELECT sealed_by FROM message ORDER BY size")
+        self.assertEqual(names, [(key_name(KEY),), (key_name(OTHER),)])
+
+    def test_after_a_restart_without_the_key(self) -> None:
+        for content in (self.SMALL, self.BIG):
+            self.kept(content)
+            for sealing in (None, Sealing(OTHER)):
+                self.restart(sealing)
+                self.assertRaisesRegex(KeyMissing, key_name(KEY), self.contents)
+            self.restart(Sealing(KEY))
+            self.assertIn(content, self.contents())
+
+    def test_what_was_kept_in_clear_before(self) -> None:
+        self.restart(None)
+        for content in (self.SMALL, self.BIG):
+            self.kept(content)
+        self.restart(Sealing(KEY))
+        self.assertEqual(self.contents(), [self.SMALL, self.BIG])
+
+    def test_the_files_of_two_messages_exchanged(self) -> None:
+        one, other = (self.directory / "bodies" / self.kept(self.BIG) for _ in range(2))
+        one.rename(one.with_name("aside"))
+        other.rename(one)
+        one.with_name("aside").rename(other)
+        self.assertRaises(Damaged, self.contents)
