@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -11,7 +10,8 @@ from digipoort_msa import log
 from digipoort_msa.interfaces import IIncoming
 from digipoort_msa.smtp.envelope import Envelope, Path, RcptParameters
 from digipoort_msa.spool.bodies import IncomingBody
-from digipoort_msa.spool.rows import Stored
+
+Keep = Callable[[Envelope, int, bool, bytes | None, bytes | None], "Deferred[str]"]
 
 
 @implementer(IIncoming)
@@ -20,7 +20,8 @@ class Incoming:
 
     :param small: octets of content that stay in memory until ``commit``.
     :param begin_body: gives the file for more than that.
-    :param keep: makes it durable; fires with the content's location.
+    :param keep: makes it durable, of the envelope, the size, whether it is eight-bit, and its octets or the
+        SHA-256 of its body file; fires with the content's location.
     :param not_kept: turns the failure of a body file into the one that the client's reply comes from.
     """
 
@@ -29,7 +30,7 @@ class Incoming:
         queue_id: str,
         small: int,
         begin_body: Callable[[str], IncomingBody],
-        keep: "Callable[[Stored], Deferred[str]]",
+        keep: Keep,
         not_kept: Callable[[Failure], Failure],
     ) -> None:
         self.queue_id = queue_id
@@ -69,16 +70,14 @@ class Incoming:
         if envelope.queue_id != self.queue_id:
             raise ValueError(f"the envelope of {envelope.queue_id} was given to {self.queue_id}")
         self._spent = True
-        octets = bytes(self._octets) if self._body is None else None
-        stored = Stored(envelope, self.size, self.eight_bit, octets, since=envelope.received_at)
         if self._body is None:
-            return self._keep(stored)
-        return Deferred.fromCoroutine(self._commit_body(self._body, stored)).addErrback(self._not_kept)
+            return self._keep(envelope, self.size, self.eight_bit, bytes(self._octets), None)
+        return Deferred.fromCoroutine(self._commit_body(self._body, envelope)).addErrback(self._not_kept)
 
-    async def _commit_body(self, body: IncomingBody, stored: Stored) -> str:
+    async def _commit_body(self, body: IncomingBody, envelope: Envelope) -> str:
         digest = await body.keep()
         try:
-            return await self._keep(evolve(stored, digest=digest))
+            return await self._keep(envelope, self.size, self.eight_bit, None, digest)
         except BaseException:
             await body.discard().addErrback(self._left_behind)
             raise

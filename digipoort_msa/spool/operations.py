@@ -14,7 +14,6 @@ from itertools import chain
 
 from attrs import frozen
 
-from digipoort_msa.smtp.envelope import NO_PARAMETERS
 from digipoort_msa.spool import sequences
 from digipoort_msa.spool.rows import (
     Attempt,
@@ -92,7 +91,12 @@ def insert(connection: sqlite3.Connection, messages: Sequence[Stored]) -> list[b
         )
         given = envelope.recipient_parameters
         recipients += [
-            (queue_id, str(path), position, encode_recipient_parameters(given.get(path, NO_PARAMETERS)))
+            (
+                queue_id,
+                str(path),
+                position,
+                encode_recipient_parameters(given[path]) if path in given else None,
+            )
             for position, path in enumerate(envelope.recipients)
         ]
     _insert_rows(

@@ -178,6 +178,9 @@ def decode_reply(text: str) -> Reply:
     return Reply(code, enhanced, tuple(lines))
 
 
+# Not escaped: a lone surrogate then fails here, instead of becoming a row that nobody can read.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def encode(value: object) -> str:
-    # Not escaped: a lone surrogate then fails here, instead of becoming a row that nobody can read.
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(value)

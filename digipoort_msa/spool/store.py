@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from digipoort_msa import log
 from digipoort_msa.interfaces import IContent, IIntake
+from digipoort_msa.smtp.envelope import Envelope
 from digipoort_msa.spool import operations, schema, upkeep
 from digipoort_msa.spool.bodies import Bodies, BodyFile, IncomingBody
 from digipoort_msa.spool.content import content_of, in_row
@@ -186,16 +187,25 @@ class Spool:
         sealer = None if self._sealing is None else self._sealing.sealer(queue_id)
         return IncomingBody(BodyFile(self._bodies, queue_id, sealer), self._in_thread)
 
-    def _keep(self, stored: Stored) -> "Deferred[str]":
-        envelope = stored.envelope
-        sequence = self._sequences(envelope.realm, envelope.account)
-        if stored.octets is None:
-            sealed_by = None if self._sealing is None else self._sealing.name
-            stored = evolve(stored, sealed_by=sealed_by, sequence=sequence)
+    def _keep(
+        self, envelope: Envelope, size: int, eight_bit: bool, octets: bytes | None, digest: bytes | None
+    ) -> "Deferred[str]":
+        if octets is None:
             location = str(self._bodies.path(envelope.queue_id))
         else:
-            stored = self._in_row(stored, sequence)
+            content = in_row(envelope.queue_id, octets, self._sealing)
+            octets, digest = content.octets, content.digest
             location = self._location
+        stored = Stored(
+            envelope,
+            size,
+            eight_bit,
+            octets,
+            since=envelope.received_at,
+            sequence=self._sequences(envelope.realm, envelope.account),
+            digest=digest,
+            sealed_by=None if self._sealing is None else self._sealing.name,
+        )
         kept = self._running.submit(self._insert, stored, new=True)
         kept.addCallbacks(self._kept, self._not_kept, callbackArgs=(stored,))
         return kept.addCallback(lambda _: location)
@@ -247,15 +257,9 @@ class Spool:
         if recorded.gone and stored.octets is None:
             await self._remove([attempt.queue_id])
 
-    def _in_row(self, stored: Stored, sequence: str | None = None) -> Stored:
+    def _in_row(self, stored: Stored) -> Stored:
         content = in_row(stored.envelope.queue_id, stored.octets or b"", self._sealing)
-        return evolve(
-            stored,
-            octets=content.octets,
-            digest=content.digest,
-            sealed_by=content.sealed_by,
-            sequence=sequence,
-        )
+        return evolve(stored, octets=content.octets, digest=content.digest, sealed_by=content.sealed_by)
 
     def hold(self, queue_id: str, reason: str, now: float) -> "Deferred[None]":
         """Try a message no more until an operator says so: it is damaged, say."""
