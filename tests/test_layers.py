@@ -38,7 +38,7 @@ THEIRS = {
     "accounts": TWISTED | {"passlib", "sqlalchemy", "cryptography"},
     "policy": TWISTED,
     "spool": TWISTED | {"nacl"},
-    "delivery": TWISTED | {"OpenSSL", "service_identity", "cryptography", "scramp"},
+    "delivery": TWISTED | {"OpenSSL", "service_identity", "cryptography", "scramp", "dns"},
     "notification": TWISTED,
     "submission": TWISTED,
     "server": TWISTED | {"OpenSSL", "cryptography"},

@@ -1,8 +1,8 @@
 """The ways out (D1): the relay towards the core, and a Maildir that stands in for it.
 
-Downwards: ``relay`` picks a hop, of those that ``routes`` finds and in the order of ``choice``; ``hops`` knows
-each one's ``health`` and its ``pool`` of connections, for which deliveries stand in ``line``; ``session`` makes
-a connection ready for mail, ``transaction`` sends a message, ``client`` carries commands and replies.
+Downwards: ``relay`` picks a hop, of those that ``routes`` finds, by the ``choice`` among them; ``hops`` knows
+each one's ``health`` and its ``pool`` of connections, for which deliveries stand in ``line``; ``session``
+makes one ready for mail, ``transaction`` sends a message, ``client`` carries commands and replies.
 """
 
 from digipoort_msa.delivery.client import Timeouts
