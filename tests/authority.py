@@ -25,14 +25,24 @@ class Authority:
 
         :param options: further ones of ``CertificateOptions``.
         """
-        private = PrivateCertificate.loadPEM(b"".join(self.files(*names, expired=expired)))
+        return self.options(*self.files(*names, expired=expired), **options)
+
+    @staticmethod
+    def options(certificate: bytes, key: bytes, **options: object) -> CertificateOptions:
+        """What a TLS server needs to show a certificate from :meth:`files`."""
+        private = PrivateCertificate.loadPEM(certificate + key)
         return CertificateOptions(private.privateKey.original, private.original, **options)
 
-    def files(self, *names: str, expired: bool = False) -> tuple[bytes, bytes]:
-        """A server's certificate and its key, in PEM form."""
+    def files(self, *names: str, expired: bool = False, nonsense: bool = False) -> tuple[bytes, bytes]:
+        """A server's certificate and its key, in PEM form.
+
+        :param nonsense: its names are there, but no reader of ASN.1 would make anything of them.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         start = datetime.now(UTC) - (10 * _DAY if expired else timedelta())
-        alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+        alternatives: x509.ExtensionType = x509.SubjectAlternativeName(list(map(_general_name, names)))
+        if nonsense:
+            alternatives = x509.UnrecognizedExtension(alternatives.oid, b"\x30\x03\x87\x01\x00")
         certificate = self._sign(x509.Name([]), key, alternatives, start)
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return certificate.public_bytes(Encoding.PEM), private
@@ -41,7 +51,7 @@ class Authority:
         self,
         subject: x509.Name,
         key: ec.EllipticCurvePrivateKey,
-        alternatives: x509.SubjectAlternativeName | None,
+        alternatives: x509.ExtensionType | None,
         start: datetime,
         ca: bool = False,
     ) -> x509.Certificate:

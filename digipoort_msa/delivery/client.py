@@ -348,7 +348,7 @@ def _sentence(reason: Failure) -> str:
     error = reason.value
     if isinstance(error, SSL.Error) and error.args and error.args[0]:  # OpenSSL's error queue
         text = "; ".join(str(entry[-1]) for entry in error.args[0])
-        if "alert" in text and ("certificate" in text or "unknown ca" in text):
-            return f"{text}: it does not like our certificate (settings certificate and private-key)"
+        if "alert" in text:
+            return f"{text}: it may want another certificate of ours (settings certificate and private-key)"
         return text
     return reason.getErrorMessage() or type(error).__name__
