@@ -6,7 +6,12 @@ from ipaddress import ip_address
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 
@@ -46,6 +51,15 @@ class Authority:
         certificate = self._sign(x509.Name([]), key, alternatives, start)
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return certificate.public_bytes(Encoding.PEM), private
+
+    def signed_by_a_leaf(self, name: str) -> tuple[list[bytes], bytes]:
+        """A chain, without this authority, in which an ordinary certificate signs; and its first key."""
+        above, above_key = self.files("someone.example")
+        impostor = Authority()
+        impostor._key = load_pem_private_key(above_key, None)
+        impostor._name = x509.load_pem_x509_certificate(above).subject
+        below, key = impostor.files(name)
+        return [below, above], key
 
     def _sign(
         self,
