@@ -112,4 +112,4 @@ def groups(octets: bytes) -> list[dict[str, str]]:
 def text(octets: bytes) -> str:
     """The first part."""
     part = next(iter(read(octets).iter_parts()))
-    return str(part.get_content())
+    return str(part.get_content()).replace("\r\n", "\n")

@@ -50,7 +50,7 @@ class ReportTests(SynchronousTestCase):
         message = read(written())
         self.assertEqual(message.keys(), HEADER_FIELDS)
         self.assertEqual(message["From"], "Digipoort MSA <MAILER-DAEMON@msa.example.nl>")
-        self.assertEqual(message["To"], "<sender@example.nl>")
+        self.assertEqual(message["To"], "sender@example.nl")
         self.assertEqual(message["Subject"], "Niet bezorgd: Aangifte €")
         self.assertEqual(message["Date"], "Tue, 14 Nov 2023 23:13:20 +0000")
         self.assertEqual(message["Message-ID"], "<0NOTICE@msa.example.nl>")
@@ -318,8 +318,9 @@ ADDRESSES = st.builds(
     Path,
     *[TEXT.map(lambda text: CONTROL.sub("", text))] * 2,  # nor does a path
 )
+WORDS = TEXT.map(lambda text: CONTROL.sub("", text).replace(" ", "") or "x")  # nor does a parameter
 PARAMETERS = st.builds(
-    RcptParameters, st.none(), st.none() | TEXT | TEXT.map("rfc822;".__add__) | TEXT.map("utf-8;".__add__)
+    RcptParameters, st.none(), st.none() | WORDS | WORDS.map("rfc822;".__add__) | WORDS.map("utf-8;".__add__)
 )
 REPLIES = st.builds(
     Reply,
@@ -346,12 +347,12 @@ class HostileTests(SynchronousTestCase):
         HEADERS,
         ADDRESSES,
         TEXT,
-        TEXT,
+        WORDS,
         st.lists(PARAMETERS, min_size=3, max_size=3),
         st.sampled_from(["FULL", "HDRS", None]),
         st.booleans(),
     )
-    @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     def test_three_parts_whatever_comes(
         self,
         fates: list[Fate],
@@ -412,9 +413,9 @@ class HostileTests(SynchronousTestCase):
         self.assertIn(kinds[2], ("message/rfc822", "message/global", *headers))
         if ascii_sender and kinds[2] in headers:
             self.assertTrue(octets.isascii())
-        if not octets.isascii():
+        header, _, body = octets.partition(b"\r\n\r\n")
+        if not body.isascii():
             self.assertEqual(parsed["Content-Transfer-Encoding"], "8bit")
-        header = octets.partition(b"\r\n\r\n")[0]
         if ascii_sender:
             self.assertTrue(header.isascii())
         if kinds[2] in ("message/rfc822", "message/global"):

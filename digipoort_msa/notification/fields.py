@@ -7,7 +7,9 @@ without a line end, so that no reply, address or subject can begin a field or a 
 import re
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Iterable
+from contextlib import suppress
 
+from digipoort_msa.smtp import xtext
 from digipoort_msa.smtp.envelope import Path
 
 LONGEST_LINE = 998  # octets without CR LF; RFC 5322 2.1.1
@@ -15,11 +17,10 @@ _FOLD = 78
 _LONGEST_WORD = 900  # what is longer is broken
 #: Of an address: 320 octets (RFC 5321 4.5.3.1) at their longest in the ASCII form of RFC 6533 are 960.
 _LONGEST_ADDRESS = 960
+_LONGEST_ENVELOPE_ID = 400
 _ENCODED_OCTETS = 42  # of one encoded word: 56 characters of base64, and 12 around them
 
-_XCHAR = re.compile(r"\+([0-9A-F]{2})")
 _NOT_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")
-_ADDRESS_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}")
 _DOT_ATOM = re.compile(r"[^\s()<>\[\]:;@\\,.\"]+(?:\.[^\s()<>\[\]:;@\\,.\"]+)*", re.ASCII)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.ASCII)
 _NOT_DOMAIN = re.compile(r"[\s()<>;@\\,\"]", re.ASCII)
@@ -86,7 +87,7 @@ def mailbox(path: Path) -> str:
     if not (_DOT_ATOM.fullmatch(local_part) or _QUOTED.fullmatch(local_part)):
         local_part = '"' + re.sub(r'(["\\])', r"\\\1", local_part) + '"'
     domain = _NOT_DOMAIN.sub("?", path.domain)
-    return (f"{local_part}@{domain}" if domain else local_part)[:_LONGEST_ADDRESS]
+    return _cut(f"{local_part}@{domain}" if domain else local_part)
 
 
 def typed_address(path: Path, *, utf8: bool) -> str:
@@ -95,36 +96,33 @@ def typed_address(path: Path, *, utf8: bool) -> str:
     :param utf8: may the address itself stand there, or has it to be written in ASCII?
     """
     text = str(path)
-    if text.isascii():
-        return f"rfc822; {text[:_LONGEST_ADDRESS]}"
-    return f"utf-8; {(text if utf8 and text.isprintable() else escaped(text))[:_LONGEST_ADDRESS]}"
+    return f"rfc822; {_cut(text)}" if text.isascii() else f"utf-8; {_utf8_address(text, utf8=utf8)}"
 
 
 def original_recipient(orcpt: str, *, utf8: bool) -> str | None:
-    """ORCPT's value as RFC 3464 2.3.1 wants it, its xtext decoded; ``None`` where it makes no sense."""
-    kind, _, encoded = orcpt.partition(";")
-    if not _ADDRESS_TYPE.fullmatch(kind) or not encoded:
+    """ORCPT's value as RFC 3464 2.3.1 wants it: decoded; ``None`` where it makes no sense."""
+    try:
+        kind, text = xtext.original_recipient(orcpt)
+    except ValueError:
         return None
-    if kind.lower() == "utf-8":  # not xtext, but a form of its own that stays
-        text = encoded if utf8 and encoded.isprintable() else _in_ascii(encoded)
-    else:
-        text = _in_ascii(decoded_xtext(encoded))
-    return f"{kind};{text[:_LONGEST_ADDRESS]}"
+    return f"{kind}; {_cut(text) if kind == 'rfc822' else _utf8_address(text, utf8=utf8)}"
 
 
-def decoded_xtext(text: str) -> str:
-    """The text that xtext stands for (RFC 3461 4); as it is where that would not be printable ASCII."""
-    decoded = _XCHAR.sub(lambda match: chr(int(match[1], 16)), text)
-    return decoded if decoded.isascii() and decoded.isprintable() else text
+def envelope_id(envid: str) -> str:
+    """ENVID as RFC 3464 2.2.1 wants it: decoded; as it stands where that makes no sense."""
+    with suppress(ValueError):
+        envid = xtext.decode(envid)
+    return ascii_words(envid, _LONGEST_ENVELOPE_ID)
 
 
-def escaped(text: str) -> str:
-    """The ``utf-8-addr-xtext`` form of an address (RFC 6533 3)."""
-    return _NOT_QCHAR.sub(_escape, text)
+def _utf8_address(text: str, *, utf8: bool) -> str:
+    """Itself, or in the form ``utf-8-addr-xtext``."""
+    return _cut(text if utf8 and text.isprintable() else _NOT_QCHAR.sub(_escape, text))
 
 
-def _in_ascii(text: str) -> str:
-    return re.sub(r"[^ -~]", _escape, text)
+def _cut(address: str) -> str:
+    """No address of RFC 5321 is cut; whatever else comes, it fits into a line."""
+    return address.encode("utf-8", "replace")[:_LONGEST_ADDRESS].decode("utf-8", "ignore")
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -197,7 +197,7 @@ def _values(author: Author, news: News, original: Original, action: Action, lang
 def _listed(fates: list[Fate], phrases: Mapping[str, str]) -> Iterator[str]:
     for fate in fates[:MOST_LISTED]:
         who = phrases["answer"].format(hop=words(fate.hop, 200)) if fate.hop else phrases["reason"]
-        reply = words(said(fate.reply), _LONGEST_REPLY)
+        reply = words(said(fate.reply, _LONGEST_REPLY), _LONGEST_REPLY)
         yield "\n".join(
             (
                 f"    <{words(str(fate.path), 400)}>",

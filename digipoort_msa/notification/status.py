@@ -8,7 +8,7 @@ from attrs import frozen
 from digipoort_msa.notification.fields import (
     address_line,
     ascii_words,
-    decoded_xtext,
+    envelope_id,
     field,
     original_recipient,
     typed_address,
@@ -19,7 +19,7 @@ from digipoort_msa.smtp.trace import rfc5322_date
 
 #: How much is told of each recipient, from generous to what is required: octets of the reply.
 _DIAGNOSTICS = (1024, 160, 0)
-_LONGEST_ENVELOPE_ID = 400
+_LEFT_OUT = 60  # octets of the field that says how many are not named
 
 _ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}")
 _HOST_AND_PORT = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]{1,255})):[0-9]{1,5}")
@@ -57,17 +57,18 @@ def delivery_status(news: News, hostname: str, most: int) -> bytes:
     """
     head = _message_fields(news, hostname)
     for diagnostics in _DIAGNOSTICS:
-        groups = [_recipient_fields(news, fate, diagnostics) for fate in news.fates]
-        octets = b"\r\n".join([head, *groups])
-        if len(octets) <= most:
-            return octets
-    left = most - len(head) - 60  # the field below
-    named = 0
-    while named < len(groups) and left >= len(groups[named]) + 2:
-        left -= len(groups[named]) + 2
-        named += 1
-    head += field("X-Digipoort-Recipients-Left-Out", str(len(groups) - named))
-    return b"\r\n".join([head, *groups[:named]])
+        groups, size = [], len(head)
+        for fate in news.fates:
+            groups.append(b"\r\n" + _recipient_fields(news, fate, diagnostics))
+            size += len(groups[-1])
+            if size > most:
+                break
+        else:
+            return b"".join((head, *groups))
+    while size > most - _LEFT_OUT:
+        size -= len(groups.pop())
+    left_out = field("X-Digipoort-Recipients-Left-Out", str(len(news.fates) - len(groups)))
+    return b"".join((head, left_out, *groups))
 
 
 def _message_fields(news: News, hostname: str) -> bytes:
@@ -77,7 +78,7 @@ def _message_fields(news: News, hostname: str) -> bytes:
     return b"".join(
         (
             field("Reporting-MTA", f"dns; {hostname}"),
-            field("Original-Envelope-Id", ascii_words(decoded_xtext(envid or ""), _LONGEST_ENVELOPE_ID)),
+            field("Original-Envelope-Id", envelope_id(envid) if envid else ""),
             field("X-Digipoort-Queue-ID", ascii_words(envelope.queue_id, 100)),
             field("Arrival-Date", rfc5322_date(envelope.received_at)),
         )
@@ -136,9 +137,15 @@ def _remote_mta(hop: str | None) -> str:
 def _diagnostic_code(fate: Fate, most: int) -> str:
     """``smtp`` is for what a hop has said; what we said ourselves has a type of its own (RFC 3464 2.1.2)."""
     kind = "smtp" if fate.hop is not None else "X-Digipoort-MSA"
-    return f"{kind}; {ascii_words(said(fate.reply), most)}"
+    return f"{kind}; {ascii_words(said(fate.reply, most), most)}"
 
 
-def said(reply: Reply) -> str:
-    """A reply's words in one line."""
-    return " ".join(filter(None, (str(reply.code), reply.enhanced, *reply.lines)))
+def said(reply: Reply, most: int) -> str:
+    """A reply's words in one line; of a long one its first ``most`` characters, and some more."""
+    said = [str(reply.code), reply.enhanced or ""]
+    for line in reply.lines:
+        if most < 0:
+            break
+        said.append(line[: most + 1])
+        most -= len(line)
+    return " ".join(filter(None, said))
