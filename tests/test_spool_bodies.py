@@ -201,7 +201,10 @@ class OpeningTests(BodiesTestCase):
             self.assertFalse(os.get_inheritable(file.fileno()))
 
     def test_nothing(self) -> None:
-        self.assertRaisesRegex(Damaged, "missing", self.bodies.open, "A1")
+        for queue_id in ("A1", "A1/A2", "A" * 300, "A\0"):
+            self.assertRaisesRegex(Damaged, "missing", self.bodies.open, queue_id)
+        (self.directory / "A1").touch()
+        self.assertRaisesRegex(Damaged, "missing", self.bodies.open, "A1/A2")
 
     def test_a_link(self) -> None:
         (self.directory / "A2").write_bytes(b"x")

@@ -281,6 +281,25 @@ class DamageTests(ContentTestCase):
                 ):
                     self.assert_damaged(altered)
 
+    def test_a_row_of_other_types(self) -> None:
+        """A damaged database may give anything."""
+        for stored, _ in self.each(b"content"):
+            for fields in (
+                {"size": "7"},
+                {"size": 7.0},
+                {"size": None},
+                {"size": 10**30},
+                {"octets": "content"},
+                {"octets": 7},
+                {"digest": "7"},
+                {"digest": 7},
+                {"sealed_by": 7},
+                {"sealed_by": ""},
+                {"sealed_by": b"\xff"},
+            ):
+                altered = evolve(stored, **fields)
+                self.failureResultOf(self.content(altered).open().read(), Damaged)
+
     def test_another_message_s_file(self) -> None:
         """Whose digest somebody has put into the row besides."""
         sealing = Sealing(KEY)

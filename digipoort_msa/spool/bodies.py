@@ -19,7 +19,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from errno import ELOOP, ENOENT, ENOTDIR, ENXIO
+from errno import ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,7 +32,8 @@ from digipoort_msa.spool.sealing import Sealer
 IN_FLIGHT = 256 * 1024  # octets
 _CHUNK = 128 * 1024  # octets worth a trip to another thread
 _INCOMING = ".incoming"
-_NOT_THERE = (ENOENT, ENOTDIR, ELOOP, ENXIO)  # nothing, a folder's place lost, a link, a socket
+#: Nothing, no folder where one should be, a link, a socket, no name that a file can have.
+_NOT_THERE = (ENOENT, ENOTDIR, ELOOP, ENXIO, ENAMETOOLONG)
 
 InThread = Callable[..., "Deferred[Any]"]  # (function, *arguments): run it in the I/O pool
 
@@ -58,8 +59,8 @@ class Bodies:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
             descriptor = os.open(self.path(queue_id), flags)
-        except OSError as error:
-            if error.errno not in _NOT_THERE:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            if isinstance(error, OSError) and error.errno not in _NOT_THERE:
                 raise
             raise Damaged("its body file is missing") from error
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
