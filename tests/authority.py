@@ -6,12 +6,7 @@ from ipaddress import ip_address
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 
@@ -54,12 +49,11 @@ class Authority:
 
     def signed_by_a_leaf(self, name: str) -> tuple[list[bytes], bytes]:
         """A chain, without this authority, in which an ordinary certificate signs; and its first key."""
-        above, above_key = self.files("someone.example")
         impostor = Authority()
-        impostor._key = load_pem_private_key(above_key, None)
-        impostor._name = x509.load_pem_x509_certificate(above).subject
+        impostor._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "No authority")])
+        above = self._sign(impostor._name, impostor._key, None, datetime.now(UTC))
         below, key = impostor.files(name)
-        return [below, above], key
+        return [below, above.public_bytes(Encoding.PEM)], key
 
     def _sign(
         self,
