@@ -73,7 +73,7 @@ class Notifications:
             original = yield _read(content)
         except Exception:  # noqa: BLE001 -- a file that is gone, damage: whatever it is, the news go out
             log.failure(log.DEFECT, Failure(), where=f"reading {envelope.queue_id} for a notification")
-            original = Original(b"", complete=True)
+            original = Original(b"", complete=False)
         news = News(envelope, fates, queue_id, now, retry_until)
         return report(self._author, news, original, whole=content.size <= self._full_size)
 
