@@ -6,7 +6,7 @@ has changed.  What operators want done to a message, its removal or its return, 
 is not being delivered: at once, or after the attempt that is under way.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -27,11 +27,19 @@ class Queues:
 
     :param clock: the reactor.
     :param queues: one for each realm that is configured.
+    :param now: as for a :class:`Queue`.
     """
 
-    def __init__(self, spool: Spool, clock: IReactorTime, queues: Iterable[Queue]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        clock: IReactorTime,
+        queues: Iterable[Queue],
+        *,
+        now: Callable[[], float] | None = None,
+    ) -> None:
         self._spool = spool
-        self._clock = clock
+        self._now = now or clock.seconds
         self._queues = {queue.realm: queue for queue in queues}
         self._running = False
         self._version: int | None = None  # of the spool, when it was last looked at
@@ -162,5 +170,5 @@ class Queues:
         if realm in self._queues:
             await self._queues[realm].give_back(stored)
         else:
-            attempt = not_returned(stored, f"there is no realm {realm} now", self._clock.seconds())
+            attempt = not_returned(stored, f"there is no realm {realm} now", self._now())
             await self._spool.record(stored, attempt)
