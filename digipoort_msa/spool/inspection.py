@@ -1,205 +1,205 @@
 """The operator's view of a spool, from another process, while the MSA runs or when it does not.
 
-Every method works in short transactions, between which the MSA has its turn, and blocks.  The running queue
-sees what was changed here within a second (``PRAGMA data_version``).  Removing only asks: the process that
-works the queue drops the message when it is not being delivered; where no such process holds the spool's
-lock, it is dropped here.
+Everything is read in pages, each of them a short transaction: the list of a great backlog neither grows in
+memory nor keeps SQLite from emptying its write-ahead log.  A row that makes no sense is told of as such and
+stops nothing.  What changes a spool is in ``orders`` and ``archive``; what counts, checks and copies it in
+``statistics``, ``integrity`` and ``backup``.
 """
 
 import json
 import os
 import sqlite3
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from attrs import frozen
-
-from digipoort_msa.smtp.envelope import MailParameters
-from digipoort_msa.smtp.envelope import Path as MailPath
-from digipoort_msa.smtp.reply import Reply
-from digipoort_msa.spool import operations, schema
+from digipoort_msa.interfaces import Damaged
+from digipoort_msa.spool import schema
 from digipoort_msa.spool.bodies import Bodies
-from digipoort_msa.spool.schema import SpoolError, State
-
-_AT_ONCE = 1000  # messages that are changed in one transaction
-_PAUSE = 0.02  # seconds between two of them: whoever waits for the database looks a few times a second
-
-
-@frozen
-class Summary:
-    """One line of the list.  Times are seconds since the epoch."""
-
-    queue_id: str
-    received_at: float
-    size: int
-    sender: str
-    account: str
-    recipients: dict[State, int]  # how many are in each state that occurs
-    next_attempt: float | None  # None: nothing left to try
-    missing: bool  # its body file is gone
-
-
-@frozen
-class Recipient:
-    path: MailPath
-    state: State
-    attempts: int
-    reply: Reply | None  # the last one
-    hop: str | None
-
-
-@frozen
-class Message:
-    """All that is known of one message."""
-
-    summary: Summary
-    realm: str
-    session_id: str
-    parameters: MailParameters
-    eight_bit: bool
-    location: str  # the file that holds its content
-    recipients: tuple[Recipient, ...]
-
-
-_SUMMARY = (
-    "SELECT queue_id, received_at, size, reverse_path, account,"
-    " (SELECT json_group_object(state, n) FROM (SELECT state, count(*) AS n FROM recipient AS r"
-    " WHERE r.queue_id = m.queue_id GROUP BY state)), next_attempt, missing"
-    " FROM message AS m WHERE removing = 0"
+from digipoort_msa.spool.content import begin_reading
+from digipoort_msa.spool.opening import open_spool
+from digipoort_msa.spool.rows import Stored, columns, stored
+from digipoort_msa.spool.schema import SpoolError
+from digipoort_msa.spool.sealing import Sealing
+from digipoort_msa.spool.selection import EVERY, Selection, is_queue_id
+from digipoort_msa.spool.states import UNFINISHED, WAITING, State, rows_in
+from digipoort_msa.spool.views import (
+    ATTEMPT,
+    MORE,
+    NO_SENSE,
+    RECIPIENT,
+    SUMMARY,
+    Message,
+    Summary,
+    Unreadable,
+    message,
+    summary,
 )
+
+# ruff: noqa: S608 -- SQL is put together from constants alone; every value is bound.
+_PAGE = 500  # messages that are read at once
 
 
 class Inspection:
-    """A spool seen from outside.
+    """A spool seen from outside.  Every method blocks, for a page at most.
 
     :param directory: the spool's folder.
-    :raise SpoolError: there is no spool in it, or it cannot be read; from a method, it cannot be changed now.
+    :raise SpoolError: there is no spool in it, or it cannot be read, or it is another user's.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = Path(directory)
-        database = self._directory / schema.DATABASE
-        try:
-            present = database.stat().st_size > 0
-        except FileNotFoundError:
-            present = False
-        except OSError as error:
-            raise SpoolError(f"the spool's database {database} cannot be read: {error}") from error
-        if not present:
-            raise SpoolError(f"there is no spool in {self._directory}: the MSA has not run with it yet")
-        self._bodies = Bodies(self._directory / schema.BODIES)
-        self._connection = schema.connect(self._directory)
+        self.directory = Path(directory)
+        self.bodies = Bodies(self.directory / schema.BODIES)
+        self.connection = open_spool(self.directory)
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
-    def messages(self) -> Iterator[Summary]:
-        """Every message, oldest first."""
-        for row in self._connection.execute(f"{_SUMMARY} ORDER BY queue_id"):
-            yield _summary(*row)
+    @property
+    def running(self) -> bool:
+        """Does a process work this spool?"""
+        lock = schema.lock(self.directory)
+        if lock is None:
+            return True
+        os.close(lock)
+        return False
 
-    def show(self, queue_id: str) -> Message | None:
+    def queue_ids(self, selection: Selection = EVERY) -> list[str]:
+        """The ids of the messages that fit, oldest first."""
+        condition, values = selection.condition()
+        sql = f"SELECT m.queue_id FROM message AS m WHERE {condition} ORDER BY m.queue_id"
+        with self.reading():
+            return [queue_id for (queue_id,) in self.connection.execute(sql, values)]
+
+    def summaries(
+        self, selection: Selection = EVERY, limit: int | None = None
+    ) -> Iterator[Summary | Unreadable]:
+        """The messages that fit, oldest first.  Between two pages no transaction is open."""
+        condition, values = selection.condition()
+        sql = (
+            f"SELECT {SUMMARY} FROM message AS m WHERE {condition} AND m.queue_id > CAST(:last AS TEXT)"
+            " ORDER BY m.queue_id LIMIT :page"
+        )
+        last, left = b"", limit
+        while left is None or left > 0:
+            page = _PAGE if left is None else min(left, _PAGE)
+            with self.reading():
+                rows = self.connection.execute(sql, {**values, "last": last, "page": page}).fetchall()
+            yield from map(summary, rows)
+            if len(rows) < page:
+                return
+            last = rows[-1][0].encode("utf-8", "surrogateescape")
+            left = None if left is None else left - page
+
+    def unknown(self, queue_ids: tuple[str, ...]) -> list[str]:
+        """Those of some ids that are not here."""
+        known = set(self.queue_ids(Selection(queue_ids=queue_ids)))
+        return [queue_id for queue_id in dict.fromkeys(queue_ids) if queue_id not in known]
+
+    def show(self, queue_id: str) -> Message | Unreadable | None:
         """One message, or ``None`` where there is none of this id."""
-        self._connection.execute("BEGIN")  # one view for all three
-        row = self._connection.execute(f"{_SUMMARY} AND queue_id = ?", (queue_id,)).fetchone()
-        more = self._connection.execute(
-            "SELECT realm, session_id, parameters, eight_bit, content IS NOT NULL"
-            " FROM message WHERE queue_id = ?",
-            (queue_id,),
-        ).fetchone()
-        recipients = self._connection.execute(
-            "SELECT path, state, attempts, reply, hop FROM recipient WHERE queue_id = ? ORDER BY position",
-            (queue_id,),
-        ).fetchall()
-        self._connection.execute("COMMIT")
+        one = {"queue_id": json.dumps([queue_id])}
+        where = "queue_id IN (SELECT value FROM json_each(:queue_id))"
+        with self.reading(), self.one_view():
+            row = self.connection.execute(
+                f"SELECT {SUMMARY} FROM message AS m WHERE m.{where}", one
+            ).fetchone()
+            more = self.connection.execute(f"SELECT {MORE} FROM message AS m WHERE m.{where}", one).fetchone()
+            recipients = self.connection.execute(
+                f"SELECT {RECIPIENT} FROM recipient WHERE {where} ORDER BY position",
+                one,
+            ).fetchall()
+            attempts = self.connection.execute(
+                f"SELECT {ATTEMPT} FROM attempt WHERE {where} ORDER BY number", one
+            ).fetchall()
+            waits_for = self.connection.execute(
+                "SELECT min(o.queue_id) FROM message AS m JOIN message AS o ON o.sequence = m.sequence"
+                f" WHERE m.{where} AND o.queue_id < m.queue_id AND EXISTS (SELECT 1 FROM recipient AS r"
+                f" WHERE r.queue_id = o.queue_id AND {rows_in(WAITING)})",
+                one,
+            ).fetchone()
         if row is None:
             return None
-        realm, session_id, parameters, eight_bit, in_row = more
-        return Message(
-            summary=_summary(*row),
-            realm=realm,
-            session_id=session_id,
-            parameters=operations.decode_parameters(parameters),
-            eight_bit=bool(eight_bit),
-            location=str(self._directory / schema.DATABASE if in_row else self._bodies.path(queue_id)),
-            recipients=tuple(_recipient(*row) for row in recipients),
-        )
-
-    def retry(self, queue_ids: Sequence[str] | None = None) -> list[str]:
-        """Have messages tried again now, their failed recipients too, with a new time until giving up.
-
-        :param queue_ids: which; ``None`` is all of them.
-        :return: the ids of those that will be tried.  One that is not here, has nothing left to try, or
-            has lost its body file is not among them.
-        """
-        now = time.time()
-        with self._transaction() as connection:
-            operations.unmark_found(connection, self._bodies.exists, now)
-            if queue_ids is None:
-                queue_ids = [queue_id for (queue_id,) in connection.execute("SELECT queue_id FROM message")]
-        tried = []
-        for start in range(0, len(queue_ids), _AT_ONCE):
-            if start:
-                time.sleep(_PAUSE)
-            with self._transaction() as connection:
-                tried += operations.retry(connection, queue_ids[start : start + _AT_ONCE], now)
-        return sorted(tried)
-
-    def remove(self, queue_ids: Sequence[str]) -> list[str]:
-        """Remove messages for good; nobody is told.  One that is being delivered goes after this attempt.
-
-        :return: the ids that were here.
-        """
-        with self._transaction() as connection:
-            rows = connection.execute(
-                "UPDATE message SET removing = 1, next_attempt = NULL"
-                " WHERE removing = 0 AND queue_id IN (SELECT value FROM json_each(?)) RETURNING queue_id",
-                (json.dumps(list(queue_ids)),),
-            )
-            removed = sorted(queue_id for (queue_id,) in rows.fetchall())
-        self._purge_unless_running()
-        return removed
-
-    def _purge_unless_running(self) -> None:
-        lock = schema.lock(self._directory)
-        if lock is None:
-            return
         try:
-            with self._transaction() as connection:
-                (gone,) = operations.purge(connection, [frozenset()])
-            for queue_id in gone:
-                self._bodies.remove(queue_id)
-        finally:
-            os.close(lock)
+            return message(row, more, recipients, attempts, waits_for[0])
+        except NO_SENSE as error:
+            return Unreadable(queue_id, str(error))
+
+    def location(self, message: Message) -> Path:
+        """The file that holds a message's content."""
+        queue_id = message.summary.queue_id
+        return self.directory / schema.DATABASE if message.in_row else self.bodies.path(queue_id)
+
+    def stored(self, queue_id: str, states: tuple[State, ...] = UNFINISHED) -> Stored | None:
+        """A message with its recipients in some states, and with its octets where they are in the row.
+
+        :return: ``None`` where there is none, or none of its recipients is in such a state.
+        :raise Damaged: its rows make no sense.
+        """
+        with self.reading():
+            row = self.connection.execute(
+                f"SELECT {columns(states)} FROM message AS m"
+                " WHERE queue_id IN (SELECT value FROM json_each(?))",
+                (json.dumps([queue_id]),),
+            ).fetchone()
+        try:
+            if row is None or not json.loads(row[-2]):
+                return None
+            if not is_queue_id(queue_id):
+                raise ValueError("this is not a queue id")
+            return stored(*row)
+        except NO_SENSE as error:
+            raise Damaged(f"its rows in the database make no sense: {error}") from error
+
+    def content(self, stored: Stored, sealing: Sealing | None) -> Iterator[bytes]:
+        """A message's content, as it was received, by the segment.
+
+        :raise Damaged: it is not what was received, or encrypted with a key that we do not have; the last
+            segment is not given out then.
+        :raise OSError: it cannot be read now.
+        """
+        with closing(begin_reading(stored, self.bodies, sealing)) as reading:
+            while segment := reading.segment():
+                yield segment
+
+    # -- for this room's other modules --------------------------------------------------------------------
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[None]:
+        """What SQLite cannot do becomes a :class:`SpoolError`."""
         try:
-            with self._connection as connection:  # commits, or rolls back
+            yield
+        except sqlite3.Error as error:
+            raise SpoolError(f"the spool in {self.directory} cannot be read: {error}") from error
+
+    @contextmanager
+    def one_view(self) -> Iterator[None]:
+        """All that is read in here is of one moment."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")  # nothing was written
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """One short transaction, which is on stable storage at its end.
+
+        :raise SpoolError: the spool cannot be changed now.
+        """
+        try:
+            with self.connection as connection:  # commits, or rolls back
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
         except sqlite3.Error as error:
-            raise SpoolError(f"the spool in {self._directory} cannot be changed now: {error}") from error
+            raise SpoolError(f"the spool in {self.directory} cannot be changed now: {error}") from error
 
-
-def _summary(
-    queue_id: str,
-    received_at: float,
-    size: int,
-    reverse_path: str,
-    account: str,
-    states: str,
-    next_attempt: float | None,
-    missing: int,
-) -> Summary:
-    recipients = {State(state): count for state, count in json.loads(states).items()}
-    return Summary(
-        queue_id, received_at, size, f"<{reverse_path}>", account, recipients, next_attempt, bool(missing)
-    )
-
-
-def _recipient(path: str, state: str, attempts: int, reply: str | None, hop: str | None) -> Recipient:
-    last = None if reply is None else operations.decode_reply(reply)
-    return Recipient(MailPath.from_text(path), State(state), attempts, last, hop)
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """``True`` where no process works the spool; none can start meanwhile."""
+        lock = schema.lock(self.directory)
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
+                os.close(lock)

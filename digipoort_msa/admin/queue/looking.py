@@ -1,0 +1,373 @@
+"""``list``, ``show``, ``cat`` and ``stats``: what there is.  Nothing here changes the spool."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from digipoort_msa.admin.console import Console, json_option, pass_console, print_table
+from digipoort_msa.admin.queue.group import opened, with_spool
+from digipoort_msa.admin.queue.printing import (
+    moment,
+    print_document,
+    printable,
+    span,
+    stream_json,
+    stream_table,
+)
+from digipoort_msa.admin.queue.selecting import filters
+from digipoort_msa.admin.queue.wiring import sealing
+from digipoort_msa.interfaces import Damaged
+from digipoort_msa.smtp.reply import Reply
+from digipoort_msa.spool.inspection import Inspection
+from digipoort_msa.spool.selection import Selection
+from digipoort_msa.spool.states import STORED, UNFINISHED
+from digipoort_msa.spool.statistics import Statistics, Tally, statistics
+from digipoort_msa.spool.views import Message, Recipient, Summary, Unreadable
+
+COLUMNS: dict[str, Callable[[Summary], object]] = {
+    "id": lambda one: one.queue_id,
+    "received": lambda one: moment(one.received_at),
+    "age": lambda one: span(time.time() - one.received_at),
+    "octets": lambda one: one.size,
+    "realm": lambda one: one.realm,
+    "account": lambda one: one.account,
+    "sender": lambda one: f"<{one.sender}>",
+    "recipients": lambda one: _states(one),
+    "recipient": lambda one: _first(one),
+    "next-try": lambda one: next_try(one),
+    "reply": lambda one: one.reply,
+    "reason": lambda one: one.reason,
+    "next-hop": lambda one: one.next_hop,
+}
+_DEFAULT = "id,received,octets,sender,recipients,next-try"
+
+
+class _Columns(click.ParamType):
+    name = "NAMES"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[str, ...]:
+        names = tuple(str(value).split(","))
+        for name in names:
+            if name not in COLUMNS:
+                self.fail(f"{name!r} is not a column; there is {', '.join(COLUMNS)}", parameter, context)
+        return names
+
+
+@click.command("list")
+@filters
+@click.option("--limit", type=click.IntRange(1), metavar="NUMBER", help="So many at most, the oldest.")
+@click.option(
+    "--columns", type=_Columns(), default=_DEFAULT, show_default=True, help=f"Of {', '.join(COLUMNS)}."
+)
+@json_option
+@with_spool
+def list_(
+    inspection: Inspection, selection: Selection, limit: int | None, columns: tuple[str, ...], as_json: bool
+) -> None:
+    """List messages, oldest first."""
+    found = inspection.summaries(selection, limit)
+    if as_json:
+        stream_json(map(_summary_document, found))
+        return
+    headings = [name.upper().replace("-", " ") for name in columns]
+    stream_table(headings, (_row(one, columns) for one in found))
+
+
+@click.command()
+@click.argument("queue_id", metavar="ID")
+@json_option
+@with_spool
+def show(inspection: Inspection, queue_id: str, as_json: bool) -> None:
+    """Show one message: its envelope, what has become of each recipient, and what the hops have said."""
+    message = inspection.show(queue_id)
+    if message is None:
+        raise click.ClickException(f"There is no message {printable(queue_id)} in the spool.")
+    if isinstance(message, Unreadable):
+        raise click.ClickException(f"{printable(queue_id)} is unreadable: {printable(message.why)}")
+    if as_json:
+        print_document(_document(inspection, message))
+        return
+    print_table((message.summary.queue_id, ""), [row for row in _facts(inspection, message) if row[1]])
+    click.echo()
+    print_table(
+        ("RECIPIENT", "STATE", "ATTEMPTS", "HOP", "LAST REPLY", "NOTE"),
+        [
+            (f"<{one.path}>", one.state, one.attempts, one.hop, one.reply, _note(message, one))
+            for one in message.recipients
+        ],
+    )
+    if message.attempts:
+        click.echo()
+        print_table(
+            ("ATTEMPT", "HOP", "REPLY", "ABOUT"),
+            [
+                (moment(one.at), one.hop, one.reply, ", ".join(f"<{path}>" for path in one.recipients))
+                for one in message.attempts
+            ],
+        )
+
+
+@click.command()
+@click.argument("queue_id", metavar="ID")
+@click.option("--headers", is_flag=True, help="Only the header, up to the first empty line.")
+@pass_console
+def cat(console: Console, queue_id: str, headers: bool) -> None:
+    """Write a message's octets to standard output, exactly as they were received.
+
+    Where they are damaged this is said on standard error, with exit status 1, and the end is not written.
+    """
+    with opened(console) as inspection:
+        output = sys.stdout.buffer
+        key = sealing(console.settings)
+        try:
+            stored = inspection.stored(queue_id, STORED)
+            if stored is None:
+                raise click.ClickException(f"There is no message {printable(queue_id)} in the spool.")
+            tail = b""
+            for segment in inspection.content(stored, key):
+                if not headers:
+                    output.write(segment)
+                    continue
+                end = (tail + segment).find(b"\r\n\r\n")
+                output.write(segment if end < 0 else segment[: end + 2 - len(tail)])
+                if end >= 0:
+                    break
+                tail = (tail + segment)[-3:]
+        except Damaged as error:
+            output.flush()
+            raise click.ClickException(f"{printable(queue_id)}: {printable(error)}") from error
+        output.flush()
+
+
+@click.command()
+@json_option
+@pass_console
+def stats(console: Console, as_json: bool) -> None:
+    """Count messages, recipients, octets and ages by realm and state; say what the disk has left."""
+    with opened(console) as inspection:
+        found = statistics(inspection)
+    watermark = console.settings.spool.watermark
+    now = time.time()
+    if as_json:
+        print_document(_statistics_document(found, watermark, now))
+        return
+    print_table(
+        ("REALM", "STATE", "MESSAGES", "RECIPIENTS", "OCTETS", "OLDEST", "MEDIAN AGE"),
+        [
+            (
+                tally.realm,
+                tally.state,
+                tally.messages,
+                tally.recipients,
+                tally.octets,
+                span(now - tally.oldest),
+                span(now - tally.median),
+            )
+            for tally in found.tallies
+        ],
+    )
+    click.echo()
+    print_table(
+        ("messages", str(found.messages)),
+        [
+            ("octets", found.octets),
+            *([("unreadable", found.unreadable)] if found.unreadable else []),
+            ("next due", _due(found.next_due, now) or "none"),
+            ("waiting in sequence", found.in_line),
+            ("orders not carried out yet", found.wishes),
+            ("disk", f"{found.disk_free} octets free, watermark {watermark}"),
+            ("MSA", "running" if found.running else "not running"),
+        ],
+    )
+
+
+def next_try(one: Summary) -> str:
+    """When a message is tried next, or why it is not."""
+    if one.wish is not None:
+        return "to be removed" if one.wish == "remove" else "to be returned"
+    if one.next_attempt is not None:
+        return moment(one.next_attempt)
+    return "waits in its sequence" if one.waits else "none"
+
+
+def _due(at: float | None, now: float) -> str:
+    return "now" if at is not None and at <= now else moment(at)
+
+
+def _states(one: Summary) -> str:
+    return ", ".join(f"{one.states[state]} {state}" for state in STORED if state in one.states)
+
+
+def _first(one: Summary) -> str:
+    more = sum(one.states.values()) - 1
+    return f"<{one.recipient}>" + (f" and {more} more" if more else "")
+
+
+def _row(one: Summary | Unreadable, columns: tuple[str, ...]) -> list[object]:
+    if isinstance(one, Summary):
+        return [COLUMNS[name](one) for name in columns]
+    cells: list[object] = [one.queue_id if name == "id" else "" for name in columns]
+    last = len(columns) - 1
+    cells[last] = f"{cells[last]} unreadable: {one.why}".strip()
+    return cells
+
+
+def _facts(inspection: Inspection, message: Message) -> list[tuple[str, object]]:
+    summary, envelope = message.summary, message.envelope
+    parameters = envelope.parameters
+    asked = [
+        ("BODY=8BITMIME", parameters.body_8bitmime),
+        ("SMTPUTF8", parameters.smtputf8),
+        (f"SIZE={parameters.size}", parameters.size is not None),
+        (f"AUTH={parameters.auth or '<>'}", parameters.auth is not None),
+        (f"RET={parameters.ret}", parameters.ret),
+        (f"ENVID={parameters.envid}", parameters.envid),
+    ]
+    return [
+        ("received", moment(summary.received_at)),
+        ("sender", f"<{summary.sender}>"),
+        ("parameters", " ".join(text for text, said in asked if said)),
+        ("account", f"{summary.account} in realm {summary.realm}"),
+        ("session", envelope.session_id),
+        ("octets", summary.size),
+        ("kept in", inspection.location(message)),
+        ("encrypted with", f"the key {message.sealed_by}" if message.sealed_by else ""),
+        ("SHA-256", message.digest and f"{message.digest} (as it is stored)"),
+        ("next hop", summary.next_hop and f"{summary.next_hop}, an operator's choice"),
+        ("next try", f"after {message.waits_for}" if _in_line(message) else next_try(summary)),
+        ("time runs since", moment(message.since) if message.since > summary.received_at + 1 else ""),
+    ]
+
+
+def _in_line(message: Message) -> bool:
+    summary = message.summary
+    return bool(message.waits_for and summary.next_attempt is None and summary.waits and not summary.wish)
+
+
+def _note(message: Message, one: Recipient) -> str:
+    given = message.envelope.parameters_of(one.path)
+    return "; ".join(
+        filter(
+            None,
+            (
+                one.reason if one.state in UNFINISHED else None,
+                "told of the delay" if one.told_of_delay else None,
+                f"NOTIFY={','.join(sorted(given.notify))}" if given.notify else None,
+                given.orcpt and f"ORCPT={given.orcpt}",
+            ),
+        )
+    )
+
+
+def _reply_document(reply: Reply | None) -> str | None:
+    return None if reply is None else str(reply)
+
+
+def _summary_document(one: Summary | Unreadable) -> dict[str, Any]:
+    if isinstance(one, Unreadable):
+        return {"id": one.queue_id, "unreadable": one.why}
+    return {
+        "id": one.queue_id,
+        "received": moment(one.received_at),
+        "size": one.size,
+        "sender": f"<{one.sender}>",
+        "realm": one.realm,
+        "account": one.account,
+        "recipients": {str(state): count for state, count in one.states.items()},
+        "recipient": str(one.recipient),
+        "reply": _reply_document(one.reply),
+        "reason": one.reason,
+        "next-try": moment(one.next_attempt) or None,
+        "wish": one.wish,
+        "next-hop": one.next_hop,
+        "encrypted": one.sealed,
+    }
+
+
+def _document(inspection: Inspection, message: Message) -> dict[str, Any]:
+    summary, envelope = message.summary, message.envelope
+    parameters = envelope.parameters
+    return {
+        "id": summary.queue_id,
+        "received": moment(summary.received_at),
+        "size": summary.size,
+        "eight-bit": message.eight_bit,
+        "sender": f"<{summary.sender}>",
+        "parameters": {
+            "size": parameters.size,
+            "body-8bitmime": parameters.body_8bitmime,
+            "smtputf8": parameters.smtputf8,
+            "auth": parameters.auth,
+            "ret": parameters.ret,
+            "envid": parameters.envid,
+        },
+        "realm": summary.realm,
+        "account": summary.account,
+        "session": envelope.session_id,
+        "location": str(inspection.location(message)),
+        "sha256": message.digest,
+        "encrypted-with": message.sealed_by,
+        "next-hop": summary.next_hop,
+        "next-try": moment(summary.next_attempt) or None,
+        "waits-for": message.waits_for if _in_line(message) else None,
+        "wish": summary.wish,
+        "recipients": [
+            {
+                "path": str(one.path),
+                "state": str(one.state),
+                "attempts": one.attempts,
+                "hop": one.hop,
+                "reply": _reply_document(one.reply),
+                "reason": one.reason,
+                "told-of-delay": one.told_of_delay,
+                "notify": _notify_document(message, one),
+                "orcpt": envelope.parameters_of(one.path).orcpt,
+            }
+            for one in message.recipients
+        ],
+        "attempts": [
+            {
+                "at": moment(one.at),
+                "hop": one.hop,
+                "reply": str(one.reply),
+                "recipients": list(one.recipients),
+            }
+            for one in message.attempts
+        ],
+    }
+
+
+def _notify_document(message: Message, one: Recipient) -> list[str] | None:
+    notify = message.envelope.parameters_of(one.path).notify
+    return None if notify is None else sorted(notify)
+
+
+def _statistics_document(found: Statistics, watermark: int, now: float) -> dict[str, Any]:
+    def tally_document(tally: Tally) -> dict[str, Any]:
+        return {
+            "realm": tally.realm,
+            "state": str(tally.state),
+            "messages": tally.messages,
+            "recipients": tally.recipients,
+            "octets": tally.octets,
+            "oldest-seconds": round(now - tally.oldest),
+            "median-seconds": round(now - tally.median),
+        }
+
+    return {
+        "messages": found.messages,
+        "octets": found.octets,
+        "unreadable": found.unreadable,
+        "states": [tally_document(tally) for tally in found.tallies],
+        "next-due": moment(found.next_due) or None,
+        "waiting-in-sequence": found.in_line,
+        "orders-not-carried-out": found.wishes,
+        "disk-free": found.disk_free,
+        "watermark": watermark,
+        "running": found.running,
+    }
