@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.delivery.client import ClientConnection, Timeouts
+from digipoort_msa.delivery.content_stream import send_content
 from digipoort_msa.delivery.failures import HopFailure
 from digipoort_msa.delivery.tls import Unverified
 from digipoort_msa.smtp.dot_stuffing import NotCanonical
@@ -264,7 +265,7 @@ class ContentTests(ConnectionTestCase):
         self.greeted()
 
     def send(self, content: Any) -> Deferred[Any]:
-        return self.run_(self.connection.send_content(content.open(), content.size))
+        return self.run_(send_content(self.connection, content.open(), content.size))
 
     def test_one_segment_is_one_write(self) -> None:
         self.successResultOf(self.send(Content(b".a\r\n")))
@@ -312,7 +313,7 @@ class ContentTests(ConnectionTestCase):
         content = Content(b"a\r\n", b"b\r\n")
         reader = content.open()
         reader.read = Deferred
-        sending = self.run_(self.connection.send_content(reader, content.size))
+        sending = self.run_(send_content(self.connection, reader, content.size))
         self.transport.lose(ConnectionLost())
         self.failed(sending, "4.4.2")
 
@@ -340,6 +341,6 @@ class ContentTests(ConnectionTestCase):
     def test_reader_fails(self) -> None:
         reader = Content(b"a\r\n").open()
         reader.read = lambda: Deferred().addCallback(lambda _: None)
-        sending = self.run_(self.connection.send_content(reader, 3))
+        sending = self.run_(send_content(self.connection, reader, 3))
         self.connection._waiting.errback(Failure(OSError("gone")))
         self.failureResultOf(sending, OSError)

@@ -195,7 +195,7 @@ class LimitTests(RelayTestCase):
     def test_a_transaction_that_broke_off_leaves_no_replies_behind(self) -> None:
         """The next message would take them for its own."""
         self.start(connections=1)
-        with mock.patch("digipoort_msa.delivery.transaction._Transaction._verdict", side_effect=LookupError):
+        with mock.patch("digipoort_msa.delivery.transaction.Transaction._verdict", side_effect=LookupError):
             delivery = self.relay.deliver(envelope(), MESSAGE)
             self.network.pump()
             self.failureResultOf(delivery, LookupError)

@@ -1,7 +1,7 @@
 """One connection to a next hop: commands out, replies in, every wait timed.
 
 The dialogues above it (``session`` and ``transaction``) are coroutines that read top to bottom; this protocol
-gives them three things to do, ``send``, ``reply`` and ``send_content``, and one way to end:
+gives them three things to do, ``send``, ``reply`` and, by ``content_stream``, a content; and one way to end:
 :class:`~digipoort_msa.delivery.failures.HopFailure`.
 
 The rules that hold for every dialogue:
@@ -36,8 +36,6 @@ from digipoort_msa.delivery import failures
 from digipoort_msa.delivery.failures import HopFailure
 from digipoort_msa.delivery.tls import Handshake, Unverified
 from digipoort_msa.delivery.watch import Watch
-from digipoort_msa.interfaces import IContentReader
-from digipoort_msa.smtp.dot_stuffing import DotStuffing
 from digipoort_msa.smtp.reply import Reply
 from digipoort_msa.smtp.reply_parser import ProtocolError, ReplyParser
 
@@ -84,6 +82,7 @@ class ClientConnection(Protocol):
         self._waiting: Deferred[Any] | None = None  # what the dialogue waits for now
         self._failure: Reply | None = None
         self._streaming = False
+        self._producing = False  # the transport says when it has room
         self._handshake: Handshake | None = None  # the one under way
         self._proof = ""  # of the one that is done
         self._secrets: tuple[str, ...] = ()
@@ -128,7 +127,7 @@ class ClientConnection(Protocol):
         :raise HopFailure: there is none, or it is 421.
         """
         if not self._replies:
-            await self._wait(Deferred(), seconds)
+            await self.wait(Deferred(), seconds)
         reply = self._replies.popleft()
         if reply.code == 421:
             self.fail(reply)
@@ -151,7 +150,7 @@ class ClientConnection(Protocol):
         self._check()
         self._handshake = handshake
         self.transport.startTLS(handshake)
-        await self._wait(Deferred(), self.timeouts.tls)
+        await self.wait(Deferred(), self.timeouts.tls)
         try:
             handshake.verify()
         except Unverified as error:
@@ -164,43 +163,47 @@ class ClientConnection(Protocol):
         """From now on, show none of these where the hop says them."""
         self._secrets = tuple(sorted(filter(None, secrets), key=len, reverse=True))
 
-    async def send_content(self, reader: IContentReader, size: int) -> None:
-        """Stream a content into DATA, its end of data too; the reply to that is then awaited.
+    def begin_content(self, replies: int) -> None:
+        """What goes out from now on is content.
 
-        A segment is read only when the transport has room, so that one segment is all that is held.
-
-        :param size: octets in ``reader``.  A reading that ends sooner or goes on longer is never finished.
-        :raise HopFailure: the connection failed; the hop's early reply among the causes.
-        :raise NotCanonical: nothing more can be sent; the caller drops the connection.
-        :raise Exception: what the reader raised; likewise, and :class:`EOFError` where ``size`` is wrong.
+        :param replies: how many are due to its end; one that comes sooner breaks the content off.
         """
-        stuffing = DotStuffing()
-        sent = 0
-        producing = False
-        self._awaited += 1
+        self._awaited += replies
         self._streaming = True
-        try:
-            while sent < size:
-                self._check()
-                segment = await self._wait(reader.read(), self.timeouts.block)
-                sent += len(segment)
-                if not segment or sent > size:
-                    raise EOFError(f"a content of {size} octets read as {sent}{'' if segment else ' only'}")
-                octets = stuffing.stuff(segment)
-                if sent < size:
-                    if not producing:
-                        self.transport.registerProducer(self, True)
-                        producing = True
-                    self.transport.write(octets)
-                    if self._paused is not None:
-                        await self._wait(self._paused, self.timeouts.block)
-            end = stuffing.end()
-            self._check()
-            self._streaming = False
-            self.transport.write(octets + end if size else end)
-        finally:
-            if producing:
-                self.transport.unregisterProducer()
+
+    def write_content(self, octets: bytes) -> None:
+        """A part of the content as it goes onto the wire; the next one waits for :meth:`room`.
+
+        :raise HopFailure: the connection failed; the hop's early reply among the causes.
+        """
+        self._check()
+        if not self._producing:
+            self.transport.registerProducer(self, True)
+            self._producing = True
+        self.transport.write(octets)
+
+    async def room(self) -> None:
+        """Wait until the transport takes more.
+
+        :raise HopFailure: the connection failed, or the hop took nothing for too long.
+        """
+        while self._paused is not None:
+            await self.wait(self._paused, self.timeouts.block)
+
+    def end_content(self, octets: bytes) -> None:
+        """The last part of the content, its end of data included; the replies to that are then awaited.
+
+        :raise HopFailure: as :meth:`write_content`.
+        """
+        self._check()
+        self._streaming = False
+        self.transport.write(octets)
+
+    def leave_content(self) -> None:
+        """The content has come to its end, or to grief."""
+        if self._producing:
+            self.transport.unregisterProducer()
+            self._producing = False
 
     def fail(self, reply: Reply) -> None:
         """Drop the connection at once; ``reply`` is what everything that waits or comes later gets."""
@@ -237,8 +240,11 @@ class ClientConnection(Protocol):
 
     # -- waiting ------------------------------------------------------------------------------------
 
-    async def _wait(self, deferred: "Deferred[T]", seconds: float) -> T:
-        """Wait for one thing; a failure of the connection ends the wait."""
+    async def wait(self, deferred: "Deferred[T]", seconds: float) -> T:
+        """Wait for one thing, such as a content's next segment.
+
+        :raise HopFailure: the connection failed meanwhile, or the time is up, and it is cancelled.
+        """
         self._check()
         self._waiting = deferred
         self._watch.start(seconds, self._timed_out, seconds)

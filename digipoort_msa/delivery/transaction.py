@@ -6,10 +6,6 @@ to hold more than a group's replies.  Without PIPELINING each command waits for 
 What the hop cannot take unaltered is refused here, for the recipients it concerns: 8-bit content without
 8BITMIME (RFC 6152), addresses or header fields outside ASCII without SMTPUTF8 (RFC 6531), a message above its
 SIZE (RFC 1870).  No octet and no domain is ever converted.
-
-Where the hop has DSN (RFC 3461) it is given what the submitter asked for, unaltered, and takes the duty to
-report over: nothing is added that the submitter left out (5.2.1), not even the ORCPT that an MTA may add,
-since no address is changed here.  A hop without DSN is given none of it (5.2.2).
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from attrs import define, field, frozen
 
 from digipoort_msa import log
-from digipoort_msa.delivery import failures
+from digipoort_msa.delivery import commands, failures
+from digipoort_msa.delivery.content_stream import send_content
 from digipoort_msa.delivery.failures import HopFailure
 from digipoort_msa.delivery.session import Extensions, Session
 from digipoort_msa.interfaces import Damaged, IContent
 from digipoort_msa.smtp.dot_stuffing import NotCanonical
 from digipoort_msa.smtp.envelope import Arrival, Envelope, Outcome, Path
 from digipoort_msa.smtp.reply import Reply
-from digipoort_msa.smtp.xtext import seven_bit
 
 _LONGEST_GROUP = 16_384  # octets of commands in one write
 
@@ -40,8 +36,15 @@ async def transact(session: Session, envelope: Envelope, content: IContent) -> M
     :raise HopFailure: the hop went away before it answered anything of this transaction, so that another
         connection may be tried; no content was sent.
     """
-    replies = await _Transaction(session, envelope, content).run()
-    arrival = Arrival.PASSED_ON if "DSN" in session.extensions else Arrival.RELAYED
+    return outcomes(session, await Transaction(session, envelope, content).run(), Arrival.RELAYED)
+
+
+def outcomes(session: Session, replies: Mapping[Path, Reply], usual: Arrival) -> Mapping[Path, Outcome]:
+    """What the replies of a transaction come to.
+
+    :param usual: what a 2yz of a hop without DSN means.
+    """
+    arrival = Arrival.PASSED_ON if "DSN" in session.extensions else usual
     return {path: Outcome(reply, session.hop.name, arrival) for path, reply in replies.items()}
 
 
@@ -55,7 +58,9 @@ class _Group:
 
 
 @define
-class _Transaction:
+class Transaction:
+    """By SMTP: one reply to the end of data decides for everyone."""
+
     session: Session
     envelope: Envelope
     content: IContent
@@ -110,20 +115,17 @@ class _Transaction:
 
     async def _content(self, reply: Reply) -> None:
         """DATA was answered."""
-        connection, timeouts = self.session.connection, self.session.connection.timeouts
+        connection = self.session.connection
         if not reply.positive:
             self._decide(self.accepted, reply)
             return
         self._expect(reply, 354)
         if not self.accepted:
-            # Nobody is left, but the hop waits for a content: it gets none (RFC 2920 3.1).
-            connection.send(b".\r\n")
-            await connection.reply(timeouts.termination)
-            self.session.reset_needed = False
+            await self._no_content()
             return
         reader = self.content.open()
         try:
-            await connection.send_content(reader, self.content.size)
+            await send_content(connection, reader, self.content.size, self._replies_due())
         except HopFailure:
             raise
         except NotCanonical:
@@ -140,6 +142,17 @@ class _Transaction:
             reader.close()
         await self._end_of_data()
 
+    async def _no_content(self) -> None:
+        """Nobody is left, but the hop waits for a content: it gets none (RFC 2920 3.1)."""
+        connection = self.session.connection
+        connection.send(b".\r\n")
+        await connection.reply(connection.timeouts.termination)
+        self.session.reset_needed = False
+
+    def _replies_due(self) -> int:
+        """To the end of data."""
+        return 1
+
     async def _end_of_data(self) -> None:
         """The hop has the whole content; what it says now decides for all that it accepted."""
         connection = self.session.connection
@@ -147,15 +160,19 @@ class _Transaction:
             reply = self._verdict(await connection.reply(connection.timeouts.termination))
         except HopFailure as failure:
             if failure.reply.code != 421:
-                log.emit(
-                    log.DUPLICATE_POSSIBLE,
-                    queue_id=self.envelope.queue_id,
-                    hop=connection.hop,
-                    reply=str(failure.reply),
-                )
+                self._left_in_doubt(failure.reply)
             raise
         self.session.reset_needed = False
         self._decide(self.accepted, reply)
+
+    def _left_in_doubt(self, reply: Reply) -> None:
+        """Nobody knows whether the hop has the message."""
+        log.emit(
+            log.DUPLICATE_POSSIBLE,
+            queue_id=self.envelope.queue_id,
+            hop=self.session.connection.hop,
+            reply=str(reply),
+        )
 
     def _groups(self, recipients: list[Path]) -> Iterator[_Group]:
         if "PIPELINING" not in self.session.extensions:
@@ -175,59 +192,37 @@ class _Transaction:
         yield _Group(tuple(group), mail, data=True)
 
     def _send(self, group: _Group, reset: bool) -> None:
-        commands = []
+        lines = []
         if reset:
-            commands.append(b"RSET\r\n")
+            lines.append(commands.RSET)
         if group.mail:
-            commands.append(self._mail())
-        commands += map(self._rcpt, group.recipients)
+            lines.append(self._mail())
+        lines += map(self._rcpt, group.recipients)
         if group.data:
-            commands.append(b"DATA\r\n")
-        self.session.connection.send(b"".join(commands), len(commands))
+            lines.append(commands.DATA)
+        self.session.connection.send(b"".join(lines), len(lines))
 
     def _mail(self) -> bytes:
-        extensions = self.session.extensions
-        command = [f"MAIL FROM:<{self.envelope.reverse_path}>"]
-        if "SIZE" in extensions:
-            command.append(f"SIZE={self.content.size}")
-        if self.content.eight_bit:
-            command.append("BODY=8BITMIME")
-        if self._smtputf8:
-            command.append("SMTPUTF8")
-        if self.session.authenticated:
-            # The hop trusts us, and we do not vouch for the submitter's mailbox (RFC 4954 5).
-            command.append("AUTH=<>")
-        if "DSN" in extensions:
-            if self.envelope.parameters.ret is not None:
-                command.append(f"RET={self.envelope.parameters.ret}")
-            if self.envelope.parameters.envid is not None:
-                command.append(f"ENVID={self.envelope.parameters.envid}")
-        return " ".join(command).encode() + b"\r\n"
+        return commands.mail(
+            self.session,
+            self.envelope,
+            size=self.content.size,
+            eight_bit=self.content.eight_bit,
+            smtputf8=self._smtputf8,
+        )
 
     def _rcpt(self, path: Path) -> bytes:
-        command = f"RCPT TO:<{path}>"
-        if "DSN" in self.session.extensions:
-            parameters = self.envelope.parameters_of(path)
-            if parameters.notify:
-                command += f" NOTIFY={','.join(sorted(parameters.notify))}"
-            if parameters.orcpt is not None:
-                command += f" ORCPT={parameters.orcpt if self._smtputf8 else seven_bit(parameters.orcpt)}"
-        return command.encode() + b"\r\n"
+        parameters = self.envelope.parameters_of(path)
+        return commands.rcpt(self.session, path, parameters, smtputf8=self._smtputf8)
 
     def _verdict(self, reply: Reply) -> Reply:
-        if reply.code // 100 == 3:
-            self._expect(reply, 250)
+        reply = commands.verdict(self.session.connection, reply)
         if reply.code in _LOGIN_WANTED:
             return failures.login_wanted(self.session.connection.hop, reply)
         return reply
 
     def _expect(self, reply: Reply, code: int) -> None:
-        """A hop that answers something else is out of step: what it says next could mean anything."""
-        if reply.code != code:
-            connection = self.session.connection
-            failure = failures.out_of_step(connection.hop, f"{code} was due, not {reply}")
-            connection.fail(failure)
-            raise HopFailure(failure)
+        commands.expect(self.session.connection, reply, code)
 
     def _decide(self, recipients: list[Path], reply: Reply) -> None:
         for path in recipients:
