@@ -8,7 +8,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
@@ -225,7 +225,7 @@ class RememberingTests(ResolverTestCase):
     def test_asked_once_for_many(self) -> Any:
         self.server.zone["example.nl", "MX"] = ["0 one.example.nl."]
         lookups = [self.resolver.mx("example.nl") for _ in range(10_000)]
-        yield from lookups
+        yield gatherResults(lookups)
         self.assertEqual(len(self.server.asked), 1)
 
     @inlineCallbacks
@@ -240,7 +240,7 @@ class RememberingTests(ResolverTestCase):
     def test_only_so_many_at_once(self) -> Any:
         lookups = [self.resolver.mx(f"host{number}.example.nl") for number in range(65)]
         yield self.fails(lookups.pop(), "other look-ups")
-        yield from lookups
+        yield gatherResults(lookups)
 
     @inlineCallbacks
     def test_only_so_many_names(self) -> Any:

@@ -93,6 +93,7 @@ class Relay:
         self._routes = Routes(hops, Limits(connections, messages_per_connection, idle_timeout), resolver)
         for hop, limits in self._routes.fixed:
             self._hops.add(hop, limits)
+        self._settled = self._order_for_all()
 
     def deliver(self, envelope: Envelope, content: IContent) -> "Deferred[Mapping[Path, Outcome]]":
         """See :class:`~digipoort_msa.interfaces.IDelivery`."""
@@ -167,23 +168,24 @@ class Relay:
         """A slot of the best hop that may be used."""
         while not self._stopping:
             order = await self._order(envelope)
-            choices = next(
-                filter(None, ([m for m in tier if self._may_be_used(m, tried)] for tier in order)), None
-            )
-            if choices is None:
+            for tier in order:
+                choices = [m for m in tier if m.health.failing is None and m.hop not in tried]
+                if choices:
+                    break
+            else:
                 raise self._none_left([member for tier in order for member in tier], tried)
             slots = await self._line.take([member.pool.slots for member in choices])
             for member in choices:
                 if member.pool.slots is slots:
-                    if not member.health.failing and not self._stopping:
+                    if member.health.failing is None and not self._stopping:
                         return member
                     member.pool.leave()
-        raise NoHop(failures.STOPPING, str(self._routes))
-
-    def _may_be_used(self, member: Member, tried: Mapping[Hop, Reply]) -> bool:
-        return member.health.failing is None and member.hop not in tried
+        raise NoHop(failures.STOPPING, envelope.next_hop or str(self._routes))
 
     async def _order(self, envelope: Envelope) -> list[list[Member]]:
+        """The hops for one message by priority, those of one priority in the order drawn."""
+        if self._settled is not None and envelope.next_hop is None:
+            return self._settled
         entries = await self._routes.entries(envelope.next_hop)
         try:
             return [
@@ -192,6 +194,13 @@ class Relay:
             ]
         except HopFailure as failure:
             raise NoHop(failure.reply, envelope.next_hop or str(self._routes)) from None
+
+    def _order_for_all(self) -> list[list[Member]] | None:
+        """What :meth:`_order` gives, where there is nothing to look up and nothing to draw."""
+        order = tiers(self._routes.fixed_entries or (), self._random)
+        if not order or any(len(tier) > 1 for tier in order):
+            return None
+        return [[self._hops.get(candidate.hop, candidate.limits)] for [candidate] in order]
 
     def _none_left(self, members: list[Member], tried: Mapping[Hop, Reply]) -> NoHop:
         self._missed = True

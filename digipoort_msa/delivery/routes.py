@@ -30,7 +30,10 @@ class Resolving(Protocol):
 
 
 class Routes:
-    """Where the messages of one relay go."""
+    """Where the messages of one relay go.
+
+    :ivar fixed_entries: what :meth:`entries` gives, where there is never anything to look up; else ``None``.
+    """
 
     def __init__(self, hops: Sequence[NextHop | Hop], usual: Limits, resolver: Resolving | None) -> None:
         """:raise ValueError: there is no hop, or one to be looked up and nothing to do that with."""
@@ -45,7 +48,7 @@ class Routes:
         ]
         if resolver is None and not self._all_fixed():
             raise ValueError("next hops that are looked up in the DNS need a resolver")
-        self._entries = [route.entry() for route in self._routes] if self._all_fixed() else None
+        self.fixed_entries = [route.entry() for route in self._routes] if self._all_fixed() else None
 
     @property
     def fixed(self) -> list[tuple[Hop, Limits]]:
@@ -69,8 +72,8 @@ class Routes:
             except ValueError as error:
                 raise NoHop(failures.no_route(next_hop, str(error)), next_hop) from None
             return await self._found([_Route.of(wanted, 1, self._usual)], next_hop)
-        if self._entries is not None:
-            return self._entries
+        if self.fixed_entries is not None:
+            return self.fixed_entries
         return await self._found(self._routes, str(self))
 
     def stop(self) -> None:
