@@ -32,6 +32,18 @@ MESSAGE = (
     b"\r\n"
     b"The body\r\n"
 )
+HEADER_FIELDS = [
+    "From",
+    "To",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "In-Reply-To",
+    "References",
+    "Auto-Submitted",
+    "MIME-Version",
+    "Content-Type",
+]
 TEXTS = Texts.read(("nl", "en"))
 
 

@@ -41,13 +41,13 @@ _RULE = "-" * 72
 #: What the lists of recipients and a missing contact are made of.
 _PHRASES: Mapping[str, Mapping[str, str]] = {
     "en": {
-        "answer": "{hop} said:",
+        "there": "At {hop}:",
         "reason": "The reason:",
         "more": "and {number} more",
         "contact": "the administrator of {hostname}",
     },
     "nl": {
-        "answer": "{hop} antwoordde:",
+        "there": "Bij {hop}:",
         "reason": "De reden:",
         "more": "en nog {number} andere",
         "contact": "de beheerder van {hostname}",
@@ -196,7 +196,7 @@ def _values(author: Author, news: News, original: Original, action: Action, lang
 
 def _listed(fates: list[Fate], phrases: Mapping[str, str]) -> Iterator[str]:
     for fate in fates[:MOST_LISTED]:
-        who = phrases["answer"].format(hop=words(fate.hop, 200)) if fate.hop else phrases["reason"]
+        who = phrases["there"].format(hop=words(fate.hop, 200)) if fate.hop else phrases["reason"]
         reply = words(said(fate.reply, _LONGEST_REPLY), _LONGEST_REPLY)
         yield "\n".join(
             (
