@@ -108,6 +108,11 @@ DUPLICATE_POSSIBLE = Event(
     "{queue_id} was sent whole but {hop} did not say that it has it: {reply}; the next try may duplicate it",
     LogLevel.warn,
 )
+INTERRUPTED = Event(
+    "interrupted",
+    "{queue_id} was being delivered when the process ended; the next try may duplicate it",
+    LogLevel.warn,
+)
 REMOVED = Event("removed", "{queue_id} was removed by an operator", LogLevel.warn)
 
 # -- the service -----------------------------------------------------------------------------------

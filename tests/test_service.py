@@ -290,7 +290,6 @@ class FaultTests(ServiceTestCase):
         second = TwistdService(settings, reactor)
         ended = self.assertRaises(SystemExit, second.startService)
         self.assertIn("in use by another process", str(ended.code))
-        second._file_pool.stop()
 
     async def test_a_taken_spool(self) -> None:
         settings = self.settings()
@@ -298,7 +297,6 @@ class FaultTests(ServiceTestCase):
         second = make_service(settings, reactor)
         error = self.assertRaises(SpoolError, second.startService)
         self.assertIn("in use by another process", str(error))
-        second._file_pool.stop()
 
     def test_make_service_says_what_is_wrong(self) -> None:
         """One message for a person, and EX_CONFIG; no traceback."""

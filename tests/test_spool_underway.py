@@ -1,5 +1,6 @@
 """The file that names what is being delivered (D2)."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -52,6 +53,21 @@ class UnderwayTests(SynchronousTestCase):
                 self.assertEqual(left_underway(self.path), tuple(sorted(active)))
         finally:
             underway.close()
+
+    def test_a_file_that_cannot_be_written(self) -> None:
+        """Deliveries go on; the log says it once, and again after it has worked."""
+        underway = Underway(self.path)
+        descriptor, underway._descriptor = underway._descriptor, os.open(self.path, os.O_RDONLY)
+        self.addCleanup(os.close, underway._descriptor)
+        for name in ("0" * 16, "1" * 16):
+            underway.begin(name)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        read_only, underway._descriptor = underway._descriptor, descriptor
+        underway.begin("2" * 16)
+        underway._descriptor = read_only
+        underway.end("2" * 16)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        os.close(descriptor)
 
     def test_nothing_there(self) -> None:
         self.assertEqual(left_underway(self.path), ())

@@ -8,18 +8,15 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.python.threadpool import ThreadPool
 
 from digipoort_msa import config, log
 from digipoort_msa.config.settings import Settings
 from digipoort_msa.server.tls import ServerTLS, TLSFiles, TLSFilesError
-from digipoort_msa.service.deliveries import make_delivery
+from digipoort_msa.service.deliveries import Deliveries
 from digipoort_msa.service.listeners import digest_hosts, make_listeners
+from digipoort_msa.service.queues import make_queues, make_spool
 from digipoort_msa.service.realms import Accounts
-from digipoort_msa.spool.queue import Queue
-from digipoort_msa.spool.schedule import Schedule
 from digipoort_msa.spool.schema import SpoolError
-from digipoort_msa.spool.store import Spool
 
 #: Seconds that a thread may keep the interpreter while another wants it.  The spool's commits and the
 #: reactor hand over to each other thousands of times a second; Python's 5 ms would be most of a commit.
@@ -34,7 +31,6 @@ class SubmissionService(MultiService):
         super().__init__()
         self._settings = settings
         self._reactor = reactor
-        self._file_pool = ThreadPool(minthreads=0, maxthreads=2, name="maildir")
         self.tls = ServerTLS(
             TLSFiles(
                 settings.tls.certificate,
@@ -44,11 +40,9 @@ class SubmissionService(MultiService):
                 settings.tls.client_ca,
             )
         )
-        self.spool = Spool(
-            reactor, settings.server.state_directory / "spool", small=settings.spool.inline_size
-        )
-        self.delivery = make_delivery(settings.delivery, settings.server.hostname, reactor, self._file_pool)
-        self.queue = self._make_queue()
+        self.spool = make_spool(settings, reactor)
+        self.deliveries = Deliveries(settings, reactor, lambda realm: self.queues.flush(realm))
+        self.queues = make_queues(settings, reactor, self.spool, self.deliveries)
         self._accounts = Accounts(settings, reactor, lambda realm: self.spool)
         self.listeners = make_listeners(settings, reactor, self._accounts.realms, self.tls)
         for listener in self.listeners:
@@ -64,7 +58,6 @@ class SubmissionService(MultiService):
         sys.setswitchinterval(_SWITCH_INTERVAL)
         for problem in config.warnings(self._settings):
             log.emit(log.CONFIG_WARNING, problem=str(problem))
-        self._file_pool.start()
         recovery = self.spool.start()
         log.emit(
             log.SPOOL_OPEN,
@@ -74,7 +67,8 @@ class SubmissionService(MultiService):
         )
         for queue_id in recovery.missing:
             log.emit(log.BODY_MISSING, queue_id=queue_id)
-        self.queue.start()
+        self.deliveries.start()
+        self.queues.start()
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
         super().startService()
 
@@ -84,16 +78,16 @@ class SubmissionService(MultiService):
     async def _stop(self) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         await MultiService.stopService(self)  # the listeners: no new connections, and a word to the open ones
-        await self.queue.stop()
-        await self.delivery.stop()
+        await self.queues.stop()
+        await self.deliveries.stop()
         await self.spool.stop()
         self._accounts.close()
-        self._file_pool.stop()
 
     def reload(self) -> None:
         """Take up a new certificate (SIGHUP); a broken one leaves the old one in force."""
         try:
             self.tls.reload()
+            self.deliveries.reload()
             hosts = digest_hosts(self._settings)
         except (TLSFilesError, ValueError, OSError) as error:
             log.emit(log.CERTIFICATE_KEPT, reason=str(error))
@@ -101,17 +95,6 @@ class SubmissionService(MultiService):
             for listener in self.listeners:
                 listener.factory.digest_hosts = hosts
             log.emit(log.CERTIFICATE_LOADED, file=str(self.tls.files.certificate))
-
-    def _make_queue(self) -> Queue:
-        queue = self._settings.queue
-        schedule = Schedule(
-            first_delay=queue.first_delay,
-            factor=queue.delay_factor,
-            maximum_delay=queue.maximum_delay,
-            jitter=queue.jitter,
-            give_up_after=queue.give_up_after,
-        )
-        return Queue(self.spool, self.delivery, self._reactor, schedule=schedule, active=queue.active)
 
 
 class TwistdService(SubmissionService):

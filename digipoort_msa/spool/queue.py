@@ -5,7 +5,8 @@ A message that has just been kept is tried at once, from memory.  What does not 
 waiting room is read back from the spool in pages when its turn comes, so that memory does not grow with
 the backlog; new messages and old ones take turns.  A message of a sequence is always read back: the spool
 alone knows whether it is its turn.  Being delivered is a state of this object alone: the rows say "due" until
-the outcome is recorded, and so a crash at any moment leads to another try, never to a loss.
+the outcome is recorded, and so a crash at any moment leads to another try, never to a loss.  What is still
+named as ``underway`` after one may be delivered twice.
 
 :class:`~digipoort_msa.spool.queues.Queues` holds the queues of all realms, has each look around once a
 second, and carries out what operators want while it is paused.
@@ -247,6 +248,7 @@ class Queue:
 
     def _attempt(self, stored: Stored) -> None:
         queue_id = stored.envelope.queue_id
+        self._spool.underway.begin(queue_id)
         attempt = Deferred.fromCoroutine(self._deliver(stored))
         self._active[queue_id] = attempt
         attempt.addBoth(self._released, queue_id)
@@ -270,12 +272,14 @@ class Queue:
         else:
             recorded = await self._insist(envelope.queue_id, self._spool.record, stored, attempt)
         if recorded:
+            self._spool.underway.end(envelope.queue_id)
             self._recorded(stored, attempt)
 
     async def _hold(self, stored: Stored, damage: Damaged) -> None:
         queue_id = stored.envelope.queue_id
         log.emit(log.CONTENT_DAMAGED, queue_id=queue_id, reason=str(damage))
-        await self._insist(queue_id, self._spool.hold, queue_id, damaged(damage), self._now())
+        if await self._insist(queue_id, self._spool.hold, queue_id, damaged(damage), self._now()):
+            self._spool.underway.end(queue_id)
         self._backlog = self._backlog or stored.sequence is not None
 
     async def _insist(self, queue_id: str, write: Callable[..., "Deferred[Any]"], *arguments: Any) -> bool:

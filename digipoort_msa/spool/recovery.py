@@ -8,7 +8,8 @@ from attrs import frozen
 
 from digipoort_msa.spool import upkeep
 from digipoort_msa.spool.bodies import Bodies
-from digipoort_msa.spool.schema import DATABASE, SpoolError
+from digipoort_msa.spool.schema import DATABASE, UNDERWAY, SpoolError
+from digipoort_msa.spool.underway import left_underway
 
 
 @frozen
@@ -19,6 +20,7 @@ class Recovery:
     half_received: int  # files of messages that were never acknowledged, removed
     orphans: int  # body files of messages that had been delivered, removed
     missing: tuple[str, ...]  # queue ids whose body file is not there: held
+    underway: tuple[str, ...]  # queue ids that were being delivered, and are due again
 
 
 def recover(connection: sqlite3.Connection, bodies: Bodies, directory: Path) -> Recovery:
@@ -49,4 +51,5 @@ def recover(connection: sqlite3.Connection, bodies: Bodies, directory: Path) -> 
             bodies.remove(queue_id)
             orphans += 1
     (messages,) = connection.execute("SELECT count(*) FROM message").fetchone()
-    return Recovery(messages, half_received, orphans, tuple(missing))
+    underway = upkeep.unfinished(connection, left_underway(directory / UNDERWAY))
+    return Recovery(messages, half_received, orphans, tuple(missing), tuple(underway))

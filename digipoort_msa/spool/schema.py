@@ -4,6 +4,7 @@
 
     <state-directory>/spool/          0700
         lock                          held by the process that works the queue
+        underway                      0600, what it is delivering now
         spool.sqlite3 (-wal, -shm)    0600
         bodies/                       0700
             <queue id>                0600, content too large for a row
@@ -26,6 +27,7 @@ MINIMUM_SQLITE = (3, 38)  # the operator ->> ; UPDATE ... FROM is older
 DATABASE = "spool.sqlite3"
 BODIES = "bodies"
 LOCK = "lock"
+UNDERWAY = "underway"
 
 BUSY_TIMEOUT = 5.0  # seconds to wait for another process's short transaction
 

@@ -39,6 +39,7 @@ from digipoort_msa.spool.recovery import Recovery, recover
 from digipoort_msa.spool.rows import Attempt, DueMessages, DueQuery, Stored
 from digipoort_msa.spool.schema import SpoolError
 from digipoort_msa.spool.sealing import Sealing
+from digipoort_msa.spool.underway import Underway
 from digipoort_msa.spool.writer import Operation, Writer, rewrite
 
 SMALL = 64 * 1024  # octets: content up to this size lies in its row
@@ -76,6 +77,7 @@ class Spool:
     ) -> None:
         self.directory = Path(directory)
         self.small = small
+        self.underway: Underway  # from the start on
         self.arrived: Callable[[Stored], None] | None = None  # told of every message that is kept and due
         self._reactor = reactor
         self._sequences = sequences or (lambda realm, account: None)
@@ -105,6 +107,9 @@ class Spool:
         try:
             connection = schema.connect(self.directory)
             recovery = recover(connection, self._bodies, self.directory)
+            for queue_id in recovery.underway:
+                log.emit(log.INTERRUPTED, queue_id=queue_id)
+            self.underway = Underway(self.directory / schema.UNDERWAY)
             self._disk.measure()
         except BaseException:
             os.close(self._lock)
@@ -128,6 +133,7 @@ class Spool:
         await self._writer.stop()
         if self._lock is not None:
             self._pool.stop()
+            self.underway.close()
             os.close(self._lock)
             self._lock = None
 

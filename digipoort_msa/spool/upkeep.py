@@ -149,6 +149,14 @@ def mend(connection: sqlite3.Connection, now: float) -> None:
     sequences.mend(connection)
 
 
+def unfinished(connection: sqlite3.Connection, queue_ids: Sequence[str]) -> list[str]:
+    """Those of these messages that are still to be delivered, in order."""
+    rows = connection.execute(
+        f"SELECT queue_id FROM message WHERE {_LISTED} AND {_WAITS} ORDER BY queue_id", (encode(queue_ids),)
+    )
+    return [queue_id for (queue_id,) in rows]
+
+
 def has_file(connection: sqlite3.Connection, queue_id: str) -> bool:
     """Is there a message whose content is in a body file of this name?"""
     row = connection.execute(
