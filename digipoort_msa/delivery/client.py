@@ -195,6 +195,8 @@ class ClientConnection(Protocol):
 
         :raise HopFailure: as :meth:`write_content`.
         """
+        if self._parser.pending:
+            self.fail(failures.out_of_step(self.hop, "a part of a reply came before the end of data"))
         self._check()
         self._streaming = False
         self.transport.write(octets)
