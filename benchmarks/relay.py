@@ -1,6 +1,6 @@
 """How much CPU the relay spends on a message: into Postfix's smtp-sink, over reused plain connections.
 
-    python benchmarks/relay.py [--messages 20000] [--size 4096] [--connections 10]
+    python -m benchmarks.relay [--messages 20000] [--size 4096] [--connections 10]
 
 A content is made up as it is read, so that the memory shown is the relay's own.
 """
