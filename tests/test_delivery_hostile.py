@@ -290,7 +290,8 @@ class OutOfStepTests(HostileTestCase):
     async def test_wrong_kind(self) -> None:
         """2yz to DATA, 3yz to anything else."""
         for step in ("MAIL", "RCPT", ".", "EHLO"):
-            relay = self.relay(lambda: SimpleHop(WITHOUT_PIPELINING, {step: [b"354 go\r\n"]}))  # noqa: B023
+            hop = SimpleHop(WITHOUT_PIPELINING, {step: [b"354 go\r\n"]})
+            relay = self.relay(lambda: hop, timeouts=SHORT)  # noqa: B023
             await self.put_off(relay, dot=step == ".")
         relay = self.relay(lambda: SimpleHop(answers={"DATA": [b"250 Ok\r\n"]}))
         await self.put_off(relay, "4.5.0")

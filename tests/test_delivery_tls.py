@@ -133,21 +133,30 @@ class VerificationTests(SessionOverTLSTestCase):
         self.assertIn("451 4.7.8", str(outcome.reply))  # this hop answers AUTH with 250
         self.assertIn(b"AUTH PLAIN AHJlbGF5AHNlY3JldA==", self.servers[0].commands)
 
-    @inlineCallbacks
-    def test_text_behind_starttls(self) -> Any:
-        """In the same segment or not, it is either seen as such or breaks the handshake."""
-        for delay in (None, 0.01):
-            port = self.listen(AUTHORITY.server(HOST))
-            self.patch(HopProtocol, "_start_tls", lambda hop, delay=delay: self.inject(hop, delay))
-            [outcome] = (yield self.relay(port, "verify", HOST).deliver(envelope(), MESSAGE)).values()
-            self.assertTrue(outcome.reply.transient)
-            self.assertEqual([c[:4] for c in self.servers[-1].commands], [b"EHLO", b"STAR"])
+    async def injected(self) -> None:
+        port = self.listen(AUTHORITY.server(HOST))
+        outcomes = await self.relay(port, "verify", HOST).deliver(envelope(), MESSAGE)
+        [outcome] = outcomes.values()
+        self.assertTrue(outcome.reply.transient)
+        self.assertEqual([c[:4] for c in self.servers[-1].commands], [b"EHLO", b"STAR"])
 
-    def inject(self, hop: HopProtocol, delay: float | None) -> None:
-        if delay is None:
+    async def test_text_behind_starttls(self) -> None:
+        """In the same segment it is seen as such."""
+
+        def inject(hop: HopProtocol) -> None:
             send, hop._send = hop._send, lambda octets: send(octets + b"250 injected\r\n")
-        else:
-            reactor.callLater(delay, hop.transport.write, b"250 injected\r\n")
+
+        self.patch(HopProtocol, "_start_tls", inject)
+        await self.injected()
+
+    async def test_text_instead_of_tls(self) -> None:
+        """Later it breaks the handshake."""
+
+        def inject(hop: HopProtocol) -> None:
+            hop.dataReceived = lambda data: hop.transport.write(b"250 injected\r\n")
+
+        self.patch(HopProtocol, "_start_tls", inject)
+        await self.injected()
 
 
 @proves("D4")
