@@ -20,6 +20,7 @@ from digipoort_msa.delivery.pool import Pool
 
 _KEPT = 600.0  # seconds that a hop in passing stays without a delivery
 _MOST = 64  # hops in passing
+_NEW = 1.0  # seconds within which a delivery is still making up its mind
 
 
 @define(eq=False)
@@ -92,7 +93,8 @@ class Hops:
         passing = [member for member in self._members.values() if member.passing]
         if len(passing) + len(self._leaving) < _MOST:
             return
-        unused = [member for member in passing if member.pool.unused]
+        newest = self._reactor.seconds() - _NEW
+        unused = [member for member in passing if member.pool.unused and member.last_used < newest]
         if not unused:
             raise HopFailure(failures.TOO_MANY_HOPS)
         self._drop(min(unused, key=lambda member: member.last_used))
@@ -108,9 +110,8 @@ class Hops:
                 passing = [other for other in passing if other is not member]
         if passing:
             oldest = min(member.last_used for member in passing)
-            self._sweep = self._reactor.callLater(
-                max(1.0, oldest + _KEPT - self._reactor.seconds()), self._swept
-            )
+            seconds = oldest + _KEPT - self._reactor.seconds()
+            self._sweep = self._reactor.callLater(min(max(seconds, 1.0), _KEPT), self._swept)
 
     def _drop(self, member: Member, grace: float = 10.0) -> None:
         del self._members[member.hop]

@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from digipoort_msa import log
@@ -105,7 +106,21 @@ class Relay:
         :return: the caller ends the lease, whatever happens.  Cancelling gives up the wait.
         :raise NoHop: (as the failure) there is none to be had now.
         """
-        return Deferred.fromCoroutine(self._lease(envelope, {}))
+        leasing = Deferred.fromCoroutine(self._lease(envelope, {}))
+        leased: Deferred[Lease] = Deferred(lambda _: leasing.cancel())
+
+        def came(lease: Lease) -> None:
+            if leased.called:  # too late
+                lease.hand_back()
+            else:
+                leased.callback(lease)
+
+        def failed(failure: Failure) -> None:
+            if not leased.called:
+                leased.errback(failure)
+
+        leasing.addCallbacks(came, failed)
+        return leased
 
     def stop(self, grace: float = 10.0) -> "Deferred[None]":
         """Let transactions end, take leave of every hop.
@@ -160,6 +175,8 @@ class Relay:
                 tried[member.hop] = failure.reply
                 note(member, failure)
                 member.pool.leave()
+                if failure.reply is failures.STOPPING:
+                    raise NoHop(failure.reply, member.hop.name) from failure
             except BaseException:
                 member.pool.leave()
                 raise
@@ -187,13 +204,18 @@ class Relay:
         if self._settled is not None and envelope.next_hop is None:
             return self._settled
         entries = await self._routes.entries(envelope.next_hop)
-        try:
-            return [
-                [self._hops.get(candidate.hop, candidate.limits) for candidate in tier]
-                for tier in tiers(entries, self._random)
-            ]
-        except HopFailure as failure:
-            raise NoHop(failure.reply, envelope.next_hop or str(self._routes)) from None
+        order: list[list[Member]] = []
+        refusal = failures.STOPPING
+        for tier in tiers(entries, self._random) if not self._stopping else ():
+            order.append([])
+            for candidate in tier:
+                try:
+                    order[-1].append(self._hops.get(candidate.hop, candidate.limits))
+                except HopFailure as failure:  # there are too many; those that fit are tried
+                    refusal = failure.reply
+        if not any(order):
+            raise NoHop(refusal, envelope.next_hop or str(self._routes))
+        return order
 
     def _order_for_all(self) -> list[list[Member]] | None:
         """What :meth:`_order` gives, where there is nothing to look up and nothing to draw."""

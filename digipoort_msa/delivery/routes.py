@@ -92,7 +92,9 @@ class Routes:
                 entries.append(route.entry(await self._candidates(route)))
             except HopFailure as failure:
                 reply = failure.reply
-        if not entries:
+                if reply is failures.STOPPING:
+                    break
+        if reply is failures.STOPPING or not entries:
             raise NoHop(reply or failures.STOPPING, name)
         return entries
 

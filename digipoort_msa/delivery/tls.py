@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import (
     Certificate,
@@ -206,6 +206,8 @@ class ClientTLS:
             return ()
         try:
             answer = await look_up(hop.host, hop.port)
+        except CancelledError:
+            raise HopFailure(failures.STOPPING) from None
         except Exception as error:
             raise HopFailure(failures.no_tlsa(hop.name, str(error) or type(error).__name__)) from error
         return dane.applicable(answer.records) if answer.authenticated else ()
