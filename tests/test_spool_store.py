@@ -1,7 +1,9 @@
 import contextlib
 import errno
 import os
+import resource
 import select
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -12,15 +14,22 @@ from pathlib import Path
 from unittest import mock
 
 from twisted.internet import reactor
-from twisted.trial.unittest import TestCase
+from twisted.logger import LogEvent
+from twisted.trial.unittest import SkipTest, TestCase
 from zope.interface.verify import verifyObject
 
+from digipoort_msa import log
 from digipoort_msa.interfaces import IIncoming, IIntake
-from digipoort_msa.spool.operations import DueQuery, Stored
+from digipoort_msa.smtp import reply
+from digipoort_msa.smtp.reply import Refused
+from digipoort_msa.spool import schema
+from digipoort_msa.spool.incoming import Incoming
+from digipoort_msa.spool.rows import Attempt, DueQuery, Result, Stored
 from digipoort_msa.spool.schema import SpoolError
-from digipoort_msa.spool.store import Incoming, Spool
+from digipoort_msa.spool.states import State
+from digipoort_msa.spool.store import Spool
 from tests.requirements import proves
-from tests.spooling import SpoolTestCase, envelope
+from tests.spooling import DEFERRED, FAILED, SpoolTestCase, envelope
 
 BIG = b"0123456789abcdef" * 16 * 1024  # 256 KiB
 
@@ -99,23 +108,46 @@ class StoreTests(SpoolTestCase):
         with self.assertRaises(ValueError):
             incoming.commit(envelope("0000000000000009"))
 
+    def refusal(self, incoming: Incoming) -> reply.Reply:
+        with self.assertRaises(Refused) as caught:
+            self.commit(incoming)
+        return caught.exception.reply
+
     @proves("M6")
     def test_a_database_error_leaves_neither_row_nor_file(self) -> None:
         failing = sqlite3.OperationalError("disk I/O error")
-        for octets in (b"small", BIG):
-            incoming = self.write(octets)
-            broken = mock.patch("digipoort_msa.spool.operations.insert", side_effect=failing)
-            with broken, self.assertRaises(sqlite3.OperationalError):
-                self.commit(incoming)
-        self.assertEqual([], self.due())
-        self.assertEqual([], self.bodies())
+        first, second = self.write(b"small"), self.write(BIG)
+        for incoming in (first, second):
+            with mock.patch("digipoort_msa.spool.operations.insert", side_effect=failing):
+                self.assertEqual(reply.NOT_STORED, self.refusal(incoming))
+        self.assertEqual(([], []), (self.due(), self.bodies()))
 
     def test_a_file_error_leaves_neither_row_nor_file(self) -> None:
-        incoming = self.write(BIG)
-        with mock.patch("os.fsync", side_effect=OSError(errno.EIO, "broken")), self.assertRaises(OSError):
-            self.commit(incoming)
-        self.assertEqual([], self.due())
-        self.assertEqual([], self.bodies())
+        for number, answer in (
+            (errno.EIO, reply.NOT_STORED),
+            (errno.ENOSPC, reply.INSUFFICIENT_STORAGE),
+            (errno.EDQUOT, reply.INSUFFICIENT_STORAGE),
+        ):
+            for step in ("os.write", "os.fsync"):
+                with mock.patch(step, side_effect=OSError(number, "broken")):
+                    incoming = self.write(BIG)
+                    self.assertEqual(answer, self.refusal(incoming))
+                self.assertEqual(([], []), (self.due(), self.bodies()))
+                self.look()
+
+    def test_a_defect_is_not_the_disks(self) -> None:
+        incoming = self.write(b"small")
+        self.commit(incoming)
+        again = self.write(b"small")
+        again.queue_id = incoming.queue_id
+        with self.assertRaises(sqlite3.IntegrityError):
+            self.commit(again)
+        self.kept()
+
+    def look(self) -> None:
+        """A second passes; the disk is looked at."""
+        self.threads.advance(1.0)
+        self.threads.run_until(lambda: self.spool._look.call is not None)  # the next one waits for its end
 
     @proves("D2")
     def test_a_nearly_full_disk_takes_no_message_and_lets_the_old_ones_go(self) -> None:
@@ -124,30 +156,152 @@ class StoreTests(SpoolTestCase):
         self.kept()
         (stored,) = self.due()
         full = mock.Mock(f_bavail=100, f_frsize=4096)
-        for octets in (b"small", BIG):
-            incoming = self.write(octets)
-            with (
-                mock.patch("os.statvfs", return_value=full),
-                self.assertRaisesRegex(OSError, "409600 octets"),
-            ):
-                self.commit(incoming)
+        begun = [self.write(b"small"), self.write(BIG), self.write(b"small")]
         with mock.patch("os.statvfs", return_value=full):
-            refused = self.write(b"small")
-            refusal = refused.commit(envelope(refused.queue_id))
+            for incoming in begun[:2]:
+                self.assertEqual(reply.INSUFFICIENT_STORAGE, self.refusal(incoming))
+            refusal = begun[2].commit(envelope(begun[2].queue_id))
             forgotten = self.spool.forget(stored)  # in the same batch
-            self.assertRaises(OSError, self.result, refusal)
+            self.assertRaises(Refused, self.result, refusal)
             self.result(forgotten)
+            with self.assertRaisesRegex(Refused, "409600 octets.*watermark") as caught:
+                self.spool.receive("example.nl")
+        self.assertEqual(reply.INSUFFICIENT_STORAGE, caught.exception.reply)
         self.assertEqual(([], []), (self.due(), self.bodies()))
+        self.look()
+        self.kept()
+
+    def test_below_the_watermark_what_was_begun_is_kept(self) -> None:
+        incoming = self.write(b"small")
+        watermark = 256 * 1024 * 1024
+        with mock.patch("os.statvfs", return_value=mock.Mock(f_bavail=watermark - 1, f_frsize=1)):
+            self.look()
+            self.assertRaises(Refused, self.spool.receive, "example.nl")
+            self.commit(incoming)
+        with mock.patch("os.statvfs", return_value=mock.Mock(f_bavail=watermark, f_frsize=1)):
+            self.look()
+            self.spool.receive("example.nl")
+
+    @proves("D2")
+    def test_a_spool_that_cannot_be_written_comes_back_by_itself(self) -> None:
+        """A real write fails here: no file may grow past the log's size."""
+        said: list[LogEvent] = []
+        self.patch(log._logger, "observer", said.append)
+        self.kept()
+        incoming = self.write(b"small" * 1000)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        limit = (self.directory / "spool.sqlite3-wal").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            self.assertEqual(reply.NOT_STORED, self.refusal(incoming))
+            for _ in range(2):
+                with self.assertRaises(Refused) as caught:
+                    self.spool.receive("example.nl")
+                self.look()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        self.assertEqual(reply.NOT_STORED, caught.exception.reply)
+        self.assertEqual(["spool-unwritable"], [event["event"] for event in said])
+        self.look()
+        self.assertEqual(["spool-unwritable", "spool-writable"], [event["event"] for event in said])
+        self.kept()
+        self.assertEqual(2, len(self.due()))
+
+    def test_a_database_that_is_full(self) -> None:
+        connection = self.spool._running._connection
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        self.assertEqual(reply.INSUFFICIENT_STORAGE, self.refusal(self.write(b"small" * 5000)))
+        connection.execute("PRAGMA max_page_count = 1000000")
+        self.look()
+        self.kept()
 
     def test_a_locked_database_fails_the_commit(self) -> None:
         self.spool._running._connection.execute("PRAGMA busy_timeout = 1")
         other = sqlite3.connect(self.directory / "spool.sqlite3", isolation_level=None)
         self.addCleanup(other.close)
         other.execute("BEGIN IMMEDIATE")
-        with self.assertRaisesRegex(sqlite3.OperationalError, "locked"):
+        with self.assertRaisesRegex(Refused, "locked"):
             self.kept()
         other.execute("COMMIT")
+        self.look()
         self.assertEqual([], self.due())
+
+    def test_a_notification_comes_with_the_record_or_not_at_all(self) -> None:
+        heard: list[Stored] = []
+        queue_id = self.kept()
+        (stored,) = self.due()
+        self.spool.arrived = heard.append
+        notification = Stored(envelope("0000000000000002"), 4, False, b"told", since=1.0)
+        results = (Result(stored.envelope.recipients[0], State.RETURNED, FAILED, "hop"),)
+        attempt = Attempt(queue_id, results, 1.0, 2.0, notification=notification)
+        failing = sqlite3.OperationalError("disk I/O error")
+        broken = mock.patch("digipoort_msa.spool.sequences.promote", side_effect=failing)
+        with broken, self.assertRaises(sqlite3.OperationalError):
+            self.result(self.spool.record(stored, attempt))
+        self.assertEqual([queue_id], [message.envelope.queue_id for message in self.due()])
+        for _ in range(2):  # the second time there is nothing to tell
+            self.result(self.spool.record(stored, attempt))
+        self.assertEqual([b"told"], [self.octets(message) for message in heard])
+        self.assertEqual(heard, self.due())
+
+    def test_of_a_sequence_only_the_head_is_heard_of(self) -> None:
+        self.stop(self.spool)
+        self.spool = self.started(sequences=lambda realm, account: f"{realm} {account}")
+        heard: list[Stored] = []
+        self.spool.arrived = heard.append
+        kept = [self.kept() for _ in range(3)]
+        self.assertEqual(kept[:1], [stored.envelope.queue_id for stored in heard])
+        for queue_id in kept:
+            (stored,) = self.due()
+            self.assertEqual(queue_id, stored.envelope.queue_id)
+            self.result(self.spool.forget(stored))
+        self.assertEqual([], self.due())
+
+    def test_wishes(self) -> None:
+        first, second, third = (self.kept(recipients=("a@b.nl", "c@d.nl")) for _ in range(3))
+        self.result(self.spool.hold(second, "damaged", 1.0))
+        self.rows("UPDATE message SET next_attempt = NULL, wish = 'remove' WHERE queue_id = ?", first)
+        self.rows("UPDATE message SET wish = 'return' WHERE queue_id = ?", second)
+        self.rows("UPDATE message SET next_attempt = NULL, wish = 'remove' WHERE queue_id = ?", third)
+        removed, (wished,) = self.result(self.spool.wished(frozenset([third])))
+        self.assertEqual([first], removed)
+        self.assertEqual((second, 2), (wished.envelope.queue_id, len(wished.envelope.recipients)))
+        self.assertEqual(([third], ()), self.result(self.spool.wished(frozenset([second]))))
+
+    def test_flush_and_realms(self) -> None:
+        for _ in range(3):
+            self.kept()
+        realm = "overheidstransactiepoort.nl"
+        for stored in self.due():
+            results = (Result(stored.envelope.recipients[0], State.DEFERRED, DEFERRED, "hop"),)
+            attempt = Attempt(stored.envelope.queue_id, results, 1.0, 1e9)
+            self.result(self.spool.record(stored, attempt))
+        self.assertEqual({realm: 3}, self.result(self.spool.realms()))
+        with mock.patch("digipoort_msa.spool.upkeep.AT_ONCE", 2):
+            self.assertEqual(0, self.result(self.spool.flush("other.nl", 5.0)))
+            self.assertEqual(3, self.result(self.spool.flush(realm, 5.0)))
+        page = self.result(self.spool.due(DueQuery(realm, 5.0, 9, frozenset())))
+        self.assertEqual(3, len(page.messages))
+
+    def test_rows_that_make_no_sense_are_held(self) -> None:
+        queue_id, other = self.kept(), self.kept()
+        self.rows("UPDATE message SET parameters = 'x' WHERE queue_id = ?", queue_id)
+        page = self.result(self.spool.due(DueQuery(None, 1e12, 9, frozenset())))
+        self.assertEqual((queue_id,), page.unreadable)
+        self.assertEqual([other], [stored.envelope.queue_id for stored in self.due()])
+        states = self.rows("SELECT state FROM recipient WHERE queue_id = ?", queue_id)
+        self.assertEqual([("held",)], states)
+
+    def test_a_damaged_database_is_refused_at_the_start(self) -> None:
+        for number in range(50):
+            self.kept(b"%d" % number * 2000)
+        self.stop(self.spool)
+        with open(self.directory / "spool.sqlite3", "r+b") as file:
+            file.seek(8 * 4096)
+            file.write(b"\xa5" * 4096 * 4)
+        with self.assertRaisesRegex(SpoolError, "spool.sqlite3 is damaged: .*queue backup"):
+            self.started()
 
     def test_group_commit(self) -> None:
         incoming = [self.write(b"x" * 100) for _ in range(200)]
@@ -260,6 +414,32 @@ reactor.run()
 """
 
 
+FAULTY_CHILD = """
+import os, signal, sys
+from pathlib import Path
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from digipoort_msa.smtp.reply import Refused
+from digipoort_msa.spool.store import Spool
+from tests.spooling import envelope
+
+async def submit():
+    spool = Spool(reactor, Path(sys.argv[1]))
+    spool.start()
+    while True:
+        try:
+            incoming = spool.receive("example.nl")
+            incoming.write(b"x" * 100)
+            await incoming.commit(envelope(incoming.queue_id))
+        except Refused:
+            os.kill(os.getpid(), signal.SIGKILL)
+        print(incoming.queue_id, flush=True)
+
+reactor.callWhenRunning(lambda: Deferred.fromCoroutine(submit()).addErrback(lambda f: f.printTraceback()))
+reactor.run()
+"""
+
+
 class CrashTests(TestCase):
     @proves("M6", "D2")
     async def test_what_was_acknowledged_survives_sigkill(self) -> None:
@@ -275,6 +455,39 @@ class CrashTests(TestCase):
             found = await self.all_found(spool)
             await spool.stop()
             self.assertEqual(set(), acknowledged - found)
+
+    @proves("M6", "D2")
+    async def test_what_an_fsync_failed_for_does_not_come_back_after_a_crash(self) -> None:
+        """The commit is whole in the log's file when its fsync fails; a recovery would find it there."""
+        if shutil.which("strace") is None:
+            raise SkipTest("strace is not installed")
+        with tempfile.TemporaryDirectory() as folder:
+            directory = Path(folder) / "spool"
+            schema.prepare(directory)
+            schema.connect(directory).close()
+            acknowledged = self.submit_until_refused(directory)
+            spool = Spool(reactor, directory)
+            spool.start()
+            page = await spool.due(DueQuery(None, 1e12, 500, frozenset()))
+            await spool.stop()
+            self.assertEqual(acknowledged, [stored.envelope.queue_id for stored in page.messages])
+
+    def submit_until_refused(self, directory: Path) -> list[str]:
+        """Every fsync but the first few fails; returns what was acknowledged by then."""
+        strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync"]
+        strace += ["-e", "inject=fdatasync:error=EIO:when=6+"]  # of each thread
+        child = subprocess.run(
+            [*strace, sys.executable, "-c", FAULTY_CHILD, str(directory)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).parent.parent,
+            timeout=60,
+            check=False,
+        )
+        acknowledged = child.stdout.decode().split()
+        if not acknowledged:
+            raise SkipTest("strace may not trace here")
+        return acknowledged
 
     def submit_and_kill(self, directory: Path, lines: int) -> set[str]:
         """Kill it in the middle of its commits; returns what it had acknowledged until then."""

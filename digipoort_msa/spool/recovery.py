@@ -30,14 +30,22 @@ def recover(connection: sqlite3.Connection, bodies: Bodies, directory: Path) -> 
     so its row says that it is due.
 
     :raise SpoolError: the database is damaged.
+    :raise sqlite3.Error: (or OSError) it cannot be done now; the connection is closed then.
     """
-    damage = upkeep.damage(connection)
-    if damage is not None:
+    try:
+        damage = upkeep.damage(connection)
+        if damage is not None:
+            raise SpoolError(
+                f"the spool's database {directory / DATABASE} is damaged: {damage}; keep a copy of the "
+                "folder, and put what `digipoort-msa queue backup` has made last in its place"
+            )
+        return _recover(connection, bodies, directory)
+    except BaseException:
         connection.close()
-        raise SpoolError(
-            f"the spool's database {directory / DATABASE} is damaged: {damage}; keep a copy of the "
-            "folder, and put the last one that `digipoort-msa queue backup` has made in its place"
-        )
+        raise
+
+
+def _recover(connection: sqlite3.Connection, bodies: Bodies, directory: Path) -> Recovery:
     half_received = bodies.sweep()
     connection.execute("BEGIN IMMEDIATE")
     while upkeep.purge(connection, [frozenset()]) != [[]]:

@@ -111,6 +111,9 @@ class Spool:
                 log.emit(log.INTERRUPTED, queue_id=queue_id)
             self.underway = Underway(self.directory / schema.UNDERWAY)
             self._disk.measure()
+        except (OSError, sqlite3.Error) as error:
+            os.close(self._lock)
+            raise SpoolError(f"the spool in {self.directory} cannot be used: {error}") from error
         except BaseException:
             os.close(self._lock)
             raise

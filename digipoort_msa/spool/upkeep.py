@@ -109,7 +109,7 @@ def damage(connection: sqlite3.Connection) -> str | None:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         return str(error)
-    return None if found == "ok" else str(found)
+    return None if found == "ok" else " ".join(str(found).replace("*** in database main ***", "").split())
 
 
 def hold_missing(connection: sqlite3.Connection, exists: Callable[[str], bool]) -> list[str]:
