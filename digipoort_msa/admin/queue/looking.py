@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -128,20 +128,27 @@ def cat(console: Console, queue_id: str, headers: bool) -> None:
             stored = inspection.stored(queue_id, STORED)
             if stored is None:
                 raise click.ClickException(f"There is no message {printable(queue_id)} in the spool.")
-            tail = b""
-            for segment in inspection.content(stored, key):
-                if not headers:
-                    output.write(segment)
-                    continue
-                end = (tail + segment).find(b"\r\n\r\n")
-                output.write(segment if end < 0 else segment[: end + 2 - len(tail)])
-                if end >= 0:
-                    break
-                tail = (tail + segment)[-3:]
+            segments = inspection.content(stored, key)
+            for segment in _header(segments) if headers else segments:
+                output.write(segment)
         except Damaged as error:
             output.flush()
             raise click.ClickException(f"{printable(queue_id)}: {printable(error)}") from error
         output.flush()
+
+
+def _header(segments: Iterator[bytes]) -> Iterator[bytes]:
+    """A content up to its first empty line."""
+    held = b""  # the beginning, perhaps, of its mark
+    for segment in segments:
+        held += segment
+        header, mark, _ = held.partition(b"\r\n\r\n")
+        if mark:
+            yield header + b"\r\n"
+            return
+        yield held[:-3]
+        held = held[-3:]
+    yield held
 
 
 @click.command()

@@ -5,17 +5,12 @@ from collections.abc import Callable
 import click
 
 from digipoort_msa.config import Settings
-from digipoort_msa.config.files import encryption_key
 from digipoort_msa.config.settings import Realm
 from digipoort_msa.config.tables import host_and_port
-from digipoort_msa.interfaces import INotifications
-from digipoort_msa.notification.notifications import Notifications
-from digipoort_msa.notification.templates import Texts
-from digipoort_msa.policy.addresses import AddressPatterns
+from digipoort_msa.service.queues import make_notifications, make_schedule, make_sealing
 from digipoort_msa.smtp.envelope import Envelope
 from digipoort_msa.spool.importing import Rules
 from digipoort_msa.spool.queue_ids import QueueIds
-from digipoort_msa.spool.schedule import Schedule
 from digipoort_msa.spool.sealing import Sealing
 from digipoort_msa.spool.verdicts import Verdicts
 
@@ -26,14 +21,14 @@ def realm_of(settings: Settings, name: str) -> Realm | None:
 
 def sealing(settings: Settings) -> Sealing | None:
     """The key that content is encrypted with, if it is."""
-    key_file = settings.spool.encryption_key_file
     try:
-        return None if key_file is None else Sealing(encryption_key(key_file.read_bytes()))
+        return make_sealing(settings)
     except OSError as error:
-        text = f"spool.encryption-key-file = {key_file}: cannot be read: {error.strerror}"
+        file = settings.spool.encryption_key_file
+        text = f"spool.encryption-key-file = {file}: cannot be read: {error.strerror}"
         raise click.ClickException(text) from error
     except ValueError as error:
-        raise click.ClickException(f"spool.encryption-key-file = {key_file}: {error}") from None
+        raise click.ClickException(str(error)) from None
 
 
 def verdicts_of(settings: Settings) -> Callable[[str], Verdicts | None]:
@@ -44,45 +39,18 @@ def verdicts_of(settings: Settings) -> Callable[[str], Verdicts | None]:
     def verdicts(name: str) -> Verdicts | None:
         if name not in made:
             realm = realm_of(settings, name)
-            made[name] = (
-                None
-                if realm is None
-                else Verdicts(_notifications(settings, realm), _schedule(settings, realm), queue_ids)
-            )
+            made[name] = None if realm is None else _verdicts(settings, realm, queue_ids)
         return made[name]
 
     return verdicts
 
 
-def _schedule(settings: Settings, realm: Realm) -> Schedule:
-    queue = settings.queue_of(realm)
-    return Schedule(
-        first_delay=queue.first_delay,
-        factor=queue.delay_factor,
-        maximum_delay=queue.maximum_delay,
-        jitter=queue.jitter,
-        give_up_after=queue.give_up_after,
-        tell_of_delay_after=queue.tell_of_delay_after,
-    )
-
-
-def _notifications(settings: Settings, realm: Realm) -> INotifications:
-    notification = settings.notification_of(realm)
-    others = AddressPatterns.of(notification.recipients) if notification.recipients else None
-
-    def tellable(envelope: Envelope) -> bool:
-        path = envelope.reverse_path
-        own = envelope.account.lower() == str(path).lower()
-        return realm.bind_sender or own or (others is not None and others.match(path))
-
-    return Notifications(
-        settings.server.hostname,
-        Texts.read(notification.languages, notification.templates),
-        tellable,
-        sender=notification.sender,
-        contact=notification.contact,
-        full_size=notification.full_size,
-    )
+def _verdicts(settings: Settings, realm: Realm, queue_ids: QueueIds) -> Verdicts:
+    try:
+        notifications = make_notifications(settings, realm)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(f"realm {realm.name}: {error}") from error
+    return Verdicts(notifications, make_schedule(settings.queue_of(realm)), queue_ids)
 
 
 def movable(settings: Settings) -> Callable[[str], str | None]:
