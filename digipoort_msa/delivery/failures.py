@@ -136,6 +136,7 @@ LOGIN_IN_CLEAR = reply(451, "4.7.0", "a login in clear is not done: set tls to v
 
 # -- temporary: on our side -------------------------------------------------------------------------
 STOPPING = reply(451, "4.3.2", "the relay is stopping")
+ABANDONED = reply(451, "4.3.0", "the client gave its message up")
 UNREADABLE = reply(451, "4.3.0", "the stored content cannot be read")
 TOO_MANY_HOPS = reply(451, "4.3.2", "too many different next hops are in use")
 DISK_FULL = reply(452, "4.3.1", "no space is left for the message")

@@ -21,8 +21,11 @@ class Lease:
         self._member = member
         self._over = False
 
-    def hand_back(self) -> None:
-        """The transaction came to its end, or to grief after MAIL was answered.  Safe to call again."""
+    def hand_back(self, *, blame: bool = True) -> None:
+        """The transaction came to its end, or to grief after MAIL was answered.  Safe to call again.
+
+        :param blame: a connection that the hop has dropped tells of its health.
+        """
         if self._over:
             return
         self._over = True
@@ -30,7 +33,7 @@ class Lease:
         if connection.usable:
             if self.session.transactions:
                 self._member.health.worked()
-        elif connection.failure is not None and failures.is_the_hops(connection.failure):
+        elif blame and connection.failure is not None and failures.is_the_hops(connection.failure):
             self._member.health.broke(connection.failure)
         self._member.pool.hand_back(self.session)
         self._member.pool.leave()

@@ -149,6 +149,15 @@ LOCAL_ERROR = reply(451, "4.3.0", "A local error; nothing was queued; try again 
 NOT_STORED = reply(451, "4.3.0", "The message could not be stored; try again later")
 INSUFFICIENT_STORAGE = reply(452, "4.3.1", "Insufficient system storage; try again later")  # MAIL, end of data
 
+# -- a message that goes through to a next hop, where the hop itself says nothing --------------------
+NO_HOP = reply(451, "4.4.1", "No next hop is ready for a message now; try again later")  # MAIL
+HOP_LOST = reply(451, "4.4.2", "The next hop went away or fell silent; nothing was queued; try again later")
+HOP_TAKES_NO_8BIT = reply(554, "5.6.3", "The message has 8-bit octets, which the next hop does not take")
+HOP_TAKES_NO_UTF8_ADDRESS = reply(553, "5.6.7", "The next hop takes no addresses outside ASCII")
+HOP_TAKES_NO_UTF8_HEADER = reply(
+    554, "5.6.9", "Sent with SMTPUTF8 and not all ASCII, which the next hop does not take"
+)
+
 
 def greeting(hostname: str) -> Reply:
     return Reply(220, None, (f"{hostname} ESMTP",))
