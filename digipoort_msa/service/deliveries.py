@@ -13,11 +13,14 @@ from digipoort_msa.delivery.authentication import Credentials
 from digipoort_msa.delivery.client import Timeouts
 from digipoort_msa.delivery.dialogue import SMTP, Dialogue
 from digipoort_msa.delivery.hop import NextHop
+from digipoort_msa.delivery.lmtp import LMTP
 from digipoort_msa.delivery.maildir import Maildir
 from digipoort_msa.delivery.relay import Relay
 from digipoort_msa.delivery.resolving import Resolver
+from digipoort_msa.delivery.through import Through, prompt
 from digipoort_msa.delivery.tls import ClientTLS
-from digipoort_msa.interfaces import IDelivery
+from digipoort_msa.interfaces import IDelivery, IIntake
+from digipoort_msa.spool.queue_ids import QueueIds
 
 
 class Deliveries:
@@ -36,6 +39,7 @@ class Deliveries:
         self._tls: list[ClientTLS] = []
         self._all: list[IDelivery] = []
         self._by_realm: dict[str, IDelivery] = {}
+        self._through: dict[str, Through] = {}
         sharing = [realm.name for realm in settings.realm if realm.delivery is None]
         if sharing:
             shared = self._make(settings.delivery, sharing)
@@ -46,6 +50,10 @@ class Deliveries:
 
     def of(self, realm: Realm) -> IDelivery:
         return self._by_realm[realm.name]
+
+    def intake_of(self, realm: Realm, spool: IIntake) -> IIntake:
+        """What takes a realm's messages in: the spool, or the next hop itself."""
+        return self._through.get(realm.name, spool)
 
     def start(self) -> None:
         self._threads.start()
@@ -74,12 +82,21 @@ class Deliveries:
             if settings.maildir.directory is None:
                 raise ValueError("delivery.maildir.directory is not set")
             delivery = Maildir(settings.maildir.directory, self._reactor, self._threads)
+        elif settings.to == "lmtp":
+            delivery = self._make_relay(settings.lmtp, realms, dialogue=LMTP)
+        elif settings.to == "through":
+            # It also takes what is in the spool from before the realm went through.
+            timeouts = prompt(Timeouts(**settings.relay.timeouts.model_dump()))
+            delivery = relay = self._make_relay(settings.relay, realms, timeouts=timeouts)
+            self._through.update(dict.fromkeys(realms, Through(relay, QueueIds(), self._reactor)))
         else:
-            delivery = self._make_relay(settings.relay, SMTP, realms)
+            delivery = self._make_relay(settings.relay, realms)
         self._all.append(delivery)
         return delivery
 
-    def _make_relay(self, hops: Hops, dialogue: Dialogue, realms: list[str]) -> Relay:
+    def _make_relay(
+        self, hops: Hops, realms: list[str], *, dialogue: Dialogue = SMTP, timeouts: Timeouts | None = None
+    ) -> Relay:
         looked_up = any(hop.hop.startswith(("mx:", "srv:")) for hop in hops.next_hops)
         resolver = self._resolver(hops.resolver) if looked_up or hops.dane else None
         tls = ClientTLS(
@@ -101,7 +118,7 @@ class Deliveries:
             dialogue=dialogue,
             resolver=resolver,
             recovered=lambda: [self._recovered(realm) for realm in realms],
-            timeouts=Timeouts(**hops.timeouts.model_dump()),
+            timeouts=timeouts or Timeouts(**hops.timeouts.model_dump()),
             connections=hops.connections,
             messages_per_connection=hops.messages_per_connection,
             idle_timeout=hops.idle_timeout,

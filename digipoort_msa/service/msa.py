@@ -43,7 +43,9 @@ class SubmissionService(MultiService):
         self.spool = make_spool(settings, reactor)
         self.deliveries = Deliveries(settings, reactor, lambda realm: self.queues.flush(realm))
         self.queues = make_queues(settings, reactor, self.spool, self.deliveries)
-        self._accounts = Accounts(settings, reactor, lambda realm: self.spool)
+        self._accounts = Accounts(
+            settings, reactor, lambda realm: self.deliveries.intake_of(realm, self.spool)
+        )
         self.listeners = make_listeners(settings, reactor, self._accounts.realms, self.tls)
         for listener in self.listeners:
             listener.setServiceParent(self)
