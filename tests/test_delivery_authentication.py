@@ -296,7 +296,7 @@ class ScramTests(LoginTestCase):
             def final(self, message: str) -> bytes:
                 return challenge(b"e=invalid-proof")
 
-        self.refused(self.log_in(Refusing()), "451 4.7.8", "error")
+        self.refused(self.log_in(Refusing()), "451 4.7.8", "signature")
 
     def test_no_end(self) -> None:
         script = ScramHop()

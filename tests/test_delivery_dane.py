@@ -216,7 +216,9 @@ class OverTLSTests(SessionOverTLSTestCase):
         """RFC 7672 2.2.1: its records could be the forger's own."""
         port, leaf = self.hop()
         tls = self.tls(record(END_ENTITY, 1, SHA_256, leaf))
-        self.assertIn("not trusted here", await self.refusal(port, tls, secure=False))
+        for settings in ({}, {"server_name": HOST}):
+            tls = self.tls(record(END_ENTITY, 1, SHA_256, leaf), **settings)
+            self.assertIn("451 4.7.5", await self.refusal(port, tls, secure=False))
         self.assertEqual(self.asked, [])
 
     async def test_an_address_has_no_records(self) -> None:

@@ -188,6 +188,17 @@ class ExpectationTests(SessionOverTLSTestCase):
         self.assertIn("451 4.7.5", refusal)
         self.assertIn("another host than other.example.nl", refusal)
 
+    async def test_a_name_that_anyone_could_forge(self) -> None:
+        """The DNS named the host without authentication: its certificate for that name proves nothing."""
+        chain, key = AUTHORITY.files(HOST)
+        port = self.listen(AUTHORITY.options(chain, key))
+        refusal = await self.refusal(port, ClientTLS("verify", self.ca_file), secure=False)
+        for words in ("451 4.7.5", "DNSSEC", "server-name", "public-key-pins", "resolver"):
+            self.assertIn(words, refusal)
+        self.assertEqual(self.servers[-1].commands, [])
+        await self.open(port, ClientTLS("verify", self.ca_file, server_name=HOST), secure=False)
+        await self.open(port, ClientTLS("verify", self.ca_file, public_key_pins=(pin(chain),)), secure=False)
+
     async def test_pin(self) -> None:
         chain, key = AUTHORITY.files(HOST)
         options = AUTHORITY.options(chain, key)

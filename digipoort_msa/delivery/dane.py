@@ -7,7 +7,7 @@ all is the resolver's word, and what a verdict leads to is ``tls``'s.
   5.1).
 - Usage 2 (DANE-TA): a certificate above it matches, sent by the hop or whole in the record, and the chain up
   to it is sound; the name has to be right too (RFC 7671 5.2).  A bare key as trust anchor ("2 1 0") counts
-  where the hop sends the certificate it belongs to, as RFC 7671 5.2.2 asks of it.
+  where the hop sends the certificate it belongs to, as RFC 7671 5.2.3 advises it to.
 - Usages 0 and 1 need a public authority besides and are not usable for SMTP (RFC 7672 3.1.3).
 """
 
@@ -42,7 +42,7 @@ class TLSA:
 
     @property
     def usable(self) -> bool:
-        """Can a certificate be held against it (RFC 7671 10.3)?"""
+        """Can a certificate be held against it (RFC 6698 4.1)?"""
         if self.usage not in (TRUST_ANCHOR, END_ENTITY) or self.selector not in (CERTIFICATE, PUBLIC_KEY):
             return False
         if self.matching in _DIGESTS:

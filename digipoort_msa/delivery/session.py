@@ -74,14 +74,14 @@ async def open_session(
     timeouts = connection.timeouts
     if credentials is not None and tls.mode == "none":
         raise HopFailure(failures.LOGIN_IN_CLEAR)
-    handshake = await tls.handshake(hop)
-    if tls.first:
+    handshake = await tls.handshake(hop) if tls.mode != "none" else None
+    if tls.first and handshake is not None:
         await connection.start_tls(handshake)
     greeting = await connection.reply(timeouts.greeting)
     if greeting.code != 220:
         raise HopFailure(failures.not_ready(hop.name, greeting))
     extensions = await _extensions(connection, hop, hello, hostname, may_fall_back=tls.mode == "none")
-    if tls.required_after_greeting:
+    if tls.required_after_greeting and handshake is not None:
         if "STARTTLS" not in extensions:
             raise HopFailure(failures.no_starttls(hop.name, "not offered"))
         reply = await connection.command(b"STARTTLS", timeouts.ehlo)

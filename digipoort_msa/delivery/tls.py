@@ -56,6 +56,11 @@ _OBJECTIONS = {
     **dict.fromkeys((2, 7, 19, 20, 21), _NOT_TRUSTED),
 }
 
+_FORGEABLE = (
+    "the DNS named this host, without DNSSEC, so that its certificate proves nothing; set server-name or "
+    "public-key-pins, or a resolver that validates"
+)
+
 
 class Unverified(Exception):
     """The hop is not proven to be who it should be; the text says in what way, and what mends it."""
@@ -191,10 +196,18 @@ class ClientTLS:
     async def handshake(self, hop: Hop) -> Handshake:
         """What ``start_tls`` needs to make sure of this hop.
 
-        :raise HopFailure: whether it has TLSA records cannot be told now.
+        :raise HopFailure: whether it has TLSA records cannot be told now, or nothing could prove it: its name
+            came from the DNS without authentication, and no setting says what else to go by.  A forger would
+            name a host of his own, and its certificate would be in order (RFC 6125 6.2.1, RFC 7672 1.3.2).
         """
+        if not hop.secure and self._server_name is None and not self._pins:
+            raise HopFailure(failures.tls_failed(hop.name, _FORGEABLE))
+        try:
+            name = _ascii(self._server_name or hop.host)
+        except UnicodeError as error:
+            raise HopFailure(failures.tls_failed(hop.name, f"it has no valid host name: {error}")) from error
         records = await self._records(hop, self._tlsa) if self._tlsa is not None else ()
-        return Handshake(self._context, _ascii(self._server_name or hop.host), self._pins, records)
+        return Handshake(self._context, name, self._pins, records)
 
     async def _records(self, hop: Hop, look_up: LookUp) -> tuple[dane.TLSA, ...]:
         """The TLSA records that count; empty where the ordinary proof is due (RFC 7672 2.2).
