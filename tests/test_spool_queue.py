@@ -278,6 +278,35 @@ class DefectTests(QueueTestCase):
         self.assertEqual([], self.notifications.told)
 
     @proves("D2")
+    def test_an_outcome_that_can_never_be_recorded_takes_no_room(self) -> None:
+        self.queue(active=1)
+        self.settle()
+        with mock.patch("digipoort_msa.spool.operations.forget", side_effect=TypeError("oops")):
+            poison = self.kept()
+            self.settle()
+        self.assertEqual(1, len(self.flushLoggedErrors(TypeError)))
+        sound = self.kept()
+        self.settle()
+        for _ in range(20):
+            self.advance(queue.RECORD_AGAIN)
+        self.assertEqual([poison, sound], self.delivery.queue_ids)
+        self.assertEqual([(poison,)], self.rows("SELECT queue_id FROM message"))
+
+    def test_attempts_that_end_at_once_do_not_nest(self) -> None:
+        self.delivery.held = True
+        self.queue(active=1)
+        self.settle()
+        first = self.kept()
+        for _ in range(250):
+            self.kept()
+        with mock.patch.object(self.spool, "content", side_effect=ValueError("oops")):
+            self.delivery.finish(first)
+            self.until(lambda: not self.working.active)
+            self.settle()
+        self.assertEqual(250, len(self.flushLoggedErrors(ValueError)))
+        self.assertEqual([first], self.delivery.queue_ids)
+
+    @proves("D2")
     def test_a_defect_of_ours_leaves_the_message_alone(self) -> None:
         """Its row says that it is due: without this it would be delivered again and again."""
         kept = [self.kept() for _ in range(50)]

@@ -308,6 +308,48 @@ class WishTests(QueueTestCase):
                 self.advance(1)
         self.assertLessEqual(asked.call_count, 14)
 
+    def test_nothing_is_taken_while_messages_are_removed(self) -> None:
+        """It might be one that an operator has just asked to be removed, and lose its body file."""
+        removing: Deferred[object] = Deferred()
+        with mock.patch.object(self.spool, "wished", return_value=removing):
+            self.queue()
+            self.settle()
+            kept, removed = self.kept(), self.kept()
+            self.settle()
+            self.assertEqual([], self.delivery.calls)
+        self.rows("DELETE FROM message WHERE queue_id = ?", removed)
+        removing.callback(([removed], ()))
+        self.settle()
+        self.assertEqual([kept], self.delivery.queue_ids)
+
+    @proves("D2")
+    def test_the_next_of_a_sequence_has_its_turn(self) -> None:
+        self.stop(self.spool)
+        self.spool = self.started(sequences=lambda realm, account: account)
+        self.delivery.replies = {"one@example.nl": DEFERRED}
+        self.queue()
+        kept = [self.kept() for _ in range(3)]
+        self.settle()
+        for wish in ("remove", "return"):
+            self.wish(wish, kept[len(self.delivery.queue_ids) - 1])
+            self.advance(1)
+        tried = [queue_id for queue_id in self.delivery.queue_ids if queue_id in kept]
+        self.assertEqual(kept, tried)
+
+    @proves("D2")
+    def test_a_realm_that_cannot_be_looked_at_keeps_no_other_from_it(self) -> None:
+        broken = self.made(OTHER)
+        self.delivery.replies = {"one@example.nl": DEFERRED}
+        self.run_queues(broken, self.made())
+        self.settle()
+        queue_id = self.kept()
+        self.advance(1)
+        self.other_process("UPDATE message SET next_attempt = 0")
+        with mock.patch.object(broken, "look", side_effect=RuntimeError("oops")):
+            self.advance(1)
+        self.assertEqual([queue_id] * 2, self.delivery.queue_ids)
+        self.flushLoggedErrors(RuntimeError)
+
     def test_many(self) -> None:
         kept = [self.kept() for _ in range(100)]
         self.other_process("UPDATE message SET wish = 'return', next_attempt = NULL")

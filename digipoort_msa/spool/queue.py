@@ -3,10 +3,12 @@
 
 A message that has just been kept is tried at once, from memory.  What does not fit into the bounded
 waiting room is read back from the spool in pages when its turn comes, so that memory does not grow with
-the backlog; new messages and old ones take turns.  A message of a sequence is always read back: the spool
-alone knows whether it is its turn.  Being delivered is a state of this object alone: the rows say "due" until
-the outcome is recorded, and so a crash at any moment leads to another try, never to a loss.  What is still
-named as ``underway`` after one may be delivered twice.
+the backlog; new messages and old ones take turns.  Of a sequence the spool gives out the one message alone
+whose turn it is.
+
+Being delivered is a state of this object alone: the rows say "due" until the outcome is recorded, and so a
+crash at any moment leads to another try, never to a loss.  What is still named as ``underway`` after one may
+be delivered twice.
 
 :class:`~digipoort_msa.spool.queues.Queues` holds the queues of all realms, has each look around once a
 second, and carries out what operators want while it is paused.
@@ -24,6 +26,7 @@ from twisted.python.failure import Failure
 from digipoort_msa import log
 from digipoort_msa.interfaces import Damaged, IDelivery, INotifications
 from digipoort_msa.smtp.envelope import Outcome, Path
+from digipoort_msa.spool.disk import reply_to
 from digipoort_msa.spool.rows import Attempt, DueMessages, DueQuery, Stored
 from digipoort_msa.spool.schedule import Schedule
 from digipoort_msa.spool.states import State
@@ -125,8 +128,8 @@ class Queue:
     # -- what happens elsewhere ------------------------------------------------------------------------
 
     def arrived(self, stored: Stored) -> None:
-        """A message of this realm has just been kept."""
-        if stored.sequence is not None or not self._waiting.admit(stored):
+        """A message of this realm has just been kept, and is due."""
+        if not self._waiting.admit(stored):
             self._backlog = True
         self._fill()
 
@@ -165,7 +168,9 @@ class Queue:
         self._paused = True
 
     def resume(self) -> None:
+        """Take messages again; others may be due by now, what stood in their way being gone."""
         self._paused = False
+        self._backlog = True
         self._fill()
 
     def drop(self, queue_ids: Iterable[str]) -> None:
@@ -286,14 +291,16 @@ class Queue:
         """Write to the spool, again and again until it is done or the queue stops; was it done?
 
         A full disk may be in the way, say: to let go of the message then would be to deliver it again and
-        again.
+        again.  Whatever is raised is a defect.
         """
         while True:
             try:
                 await write(*arguments)
-            except Exception:  # noqa: BLE001
+            except Exception as error:
                 if not self._running:
                     return False
+                if reply_to(error) is None:  # a defect: it would be the same the next time
+                    raise
                 log.failure(log.DEFECT, Failure(), where=f"recording a delivery of {queue_id}")
                 await deferLater(self._clock, RECORD_AGAIN)
             else:

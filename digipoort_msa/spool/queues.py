@@ -108,8 +108,8 @@ class Queues:
         version = await self._spool.data_version()
         changed = self._version is not None and version != self._version
         self._version = version
-        for queue in self._queues.values():
-            await queue.look(changed)
+        for realm, queue in self._queues.items():  # none waits for another
+            self._watched(Deferred.fromCoroutine(queue.look(changed)), f"looking at the queue of {realm}")
         active = self._active()
         if changed:
             self._wishes, self._awaited = True, active
