@@ -38,6 +38,7 @@ NASTY = st.sampled_from(
         "=?utf-8?q?=0D=0ABcc:_x@y?=",
         "=?x?b?!?=",
         "=?undefined?q?a?=",
+        "=?\u20ac?q?a?=",
         "=?utf-16?b?/////w==?=",
         "\r\nBcc: victim@example.com\r\n",
         "\r\n\r\n--=_0NOTICE.0\r\n",

@@ -47,6 +47,7 @@ class FieldTests(SynchronousTestCase):
             (b"\xe9 raw", "\ufffd raw"),
             (b"=?nonsense?q?a?=", "=?nonsense?q?a?="),
             (b"=?rot13?q?a?=", "=?rot13?q?a?="),
+            (b"=?\xc3\xa9?q?a?=", "=?\u00e9?q?a?="),
             (b"=?utf-8?b?a?=", "=?utf-8?b?a?="),
             (b"=?utf-8?q?a=0D=0AX:_y=00?=", "a X: y\ufffd"),
             (b"=?utf-8?b?4oCu?= evil", "\ufffd evil"),  # the direction of writing

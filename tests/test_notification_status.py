@@ -29,6 +29,7 @@ class FieldTests(SynchronousTestCase):
             },
         )
         self.assertNotIn("Original-Envelope-Id", fields()[0])
+        self.assertEqual(fields(envid="a+20+20b")[0]["Original-Envelope-Id"], "a  b")
         for envid in ("a+0D+0AX:y", "a+FF", "a+", "a+2b"):  # stands as it is
             self.assertEqual(fields(envid=envid)[0]["Original-Envelope-Id"], envid)
 

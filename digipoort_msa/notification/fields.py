@@ -7,7 +7,6 @@ without a line end, so that no reply, address or subject can begin a field or a 
 import re
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Iterable
-from contextlib import suppress
 
 from digipoort_msa.smtp import xtext
 from digipoort_msa.smtp.envelope import Path
@@ -77,7 +76,7 @@ def unstructured(name: str, text: str) -> bytes:
 
 
 def address_line(name: str, value: str) -> bytes:
-    """A field with an address: never folded, since a space may be part of it."""
+    """A field with an address or an ENVID: never folded, since a space may be part of it."""
     return f"{name}: {value}".encode("utf-8", "replace")[:LONGEST_LINE] + b"\r\n"
 
 
@@ -109,10 +108,11 @@ def original_recipient(orcpt: str, *, utf8: bool) -> str | None:
 
 
 def envelope_id(envid: str) -> str:
-    """ENVID as RFC 3464 2.2.1 wants it: decoded; as it stands where that makes no sense."""
-    with suppress(ValueError):
-        envid = xtext.decode(envid)
-    return ascii_words(envid, _LONGEST_ENVELOPE_ID)
+    """ENVID as RFC 3464 2.2.1 wants it: decoded, blank for blank; as it stands where that makes no sense."""
+    try:
+        return xtext.decode(envid)[:_LONGEST_ENVELOPE_ID]
+    except ValueError:
+        return ascii_words(envid, _LONGEST_ENVELOPE_ID)
 
 
 def _utf8_address(text: str, *, utf8: bool) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from contextlib import suppress
-from email.errors import HeaderParseError
+from email.errors import MessageError
 from email.header import decode_header, make_header
 
 from attrs import frozen
@@ -50,7 +50,7 @@ class Original:
     def subject(self) -> str:
         """For people: decoded, printable, and never long; empty where there is none."""
         text = self._value(b"subject")
-        with suppress(HeaderParseError, LookupError, ValueError):  # then as it stands
+        with suppress(MessageError, LookupError, ValueError):  # then as it stands
             text = str(make_header(decode_header(text)))
         return words(text, _LONGEST_SUBJECT)
 

@@ -78,7 +78,7 @@ def _message_fields(news: News, hostname: str) -> bytes:
     return b"".join(
         (
             field("Reporting-MTA", f"dns; {hostname}"),
-            field("Original-Envelope-Id", envelope_id(envid) if envid else ""),
+            address_line("Original-Envelope-Id", envelope_id(envid)) if envid else b"",
             field("X-Digipoort-Queue-ID", ascii_words(envelope.queue_id, 100)),
             field("Arrival-Date", rfc5322_date(envelope.received_at)),
         )
