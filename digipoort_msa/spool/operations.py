@@ -158,28 +158,30 @@ def record(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> list[
     """Record attempts per recipient, and keep their notifications; all of it or nothing.
 
     Where an operator has held a recipient meanwhile, it stays held unless it has been delivered or returned.
-    A recipient that has ended changes no more, so an attempt may be recorded again without harm; and an
-    attempt that changes nothing brings no notification.
+    A recipient that has ended changes no more, and an attempt that ends none and tells of no delay for the
+    first time brings no notification: so one that is recorded again does no harm.
     """
     queue_ids = [attempt.queue_id for attempt in attempts]
     in_sequence = sequences.of(connection, queue_ids)
-    changed = _record_results(connection, attempts)
-    _record_delays(connection, attempts)
+    changed, news = _record_results(connection, attempts)
+    news |= _record_delays(connection, attempts)
     for attempt in attempts:
         if any(result.state is State.HELD for result in attempt.results):
             _returned_as_far_as_can_be(connection, attempt)
     gone = _end(connection, attempts, queue_ids)
     _remember(connection, [attempt for attempt in attempts if attempt.queue_id in changed - gone])
-    told = [attempt for attempt in attempts if attempt.notification and attempt.queue_id in changed]
-    insert(connection, [attempt.notification for attempt in told if attempt.notification])
-    sequences.promote(connection, in_sequence)
-    return [
-        Recorded(attempt.queue_id in gone, attempt.notification is not None and attempt.queue_id in changed)
+    told = {
+        attempt.queue_id: attempt.notification
         for attempt in attempts
-    ]
+        if attempt.notification is not None and attempt.queue_id in news
+    }
+    insert(connection, list(told.values()))
+    sequences.promote(connection, in_sequence)
+    return [Recorded(queue_id in gone, queue_id in told) for queue_id in queue_ids]
 
 
-def _record_results(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> set[str]:
+def _record_results(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> tuple[set[str], set[str]]:
+    """Returns the messages of which a recipient has changed, and of which one has ended."""
     results = [
         (
             attempt.queue_id,
@@ -200,21 +202,25 @@ def _record_results(connection: sqlite3.Connection, attempts: Sequence[Attempt])
         " FROM (SELECT value->>0 AS queue_id, value->>1 AS path, value->>2 AS state, value->>3 AS reply,"
         " value->>4 AS hop, value->>5 AS reason FROM json_each(?)) AS result"
         " WHERE recipient.queue_id = result.queue_id AND recipient.path = result.path"
-        f" AND recipient.{rows_before(Event.DELIVER)} RETURNING recipient.queue_id",
+        f" AND recipient.{rows_before(Event.DELIVER)} RETURNING recipient.queue_id, recipient.state",
         (encode(results),),
+    ).fetchall()
+    ended = {queue_id for queue_id, state in rows if state not in UNFINISHED}
+    return {queue_id for queue_id, _ in rows}, ended
+
+
+def _record_delays(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> set[str]:
+    """Returns the messages of which a delay is told for the first time."""
+    told = [(attempt.queue_id, str(path)) for attempt in attempts for path in attempt.told_of_delay]
+    if not told:
+        return set()
+    rows = connection.execute(
+        "UPDATE recipient SET told_of_delay = 1 FROM (SELECT value->>0 AS queue_id, value->>1 AS path"
+        " FROM json_each(?)) AS told WHERE recipient.queue_id = told.queue_id AND recipient.path = told.path"
+        " AND told_of_delay = 0 RETURNING recipient.queue_id",
+        (encode(told),),
     )
     return {queue_id for (queue_id,) in rows.fetchall()}
-
-
-def _record_delays(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> None:
-    told = [(attempt.queue_id, str(path)) for attempt in attempts for path in attempt.told_of_delay]
-    if told:
-        connection.execute(
-            "UPDATE recipient SET told_of_delay = 1 FROM (SELECT value->>0 AS queue_id, value->>1 AS path"
-            " FROM json_each(?)) AS told"
-            " WHERE recipient.queue_id = told.queue_id AND recipient.path = told.path",
-            (encode(told),),
-        )
 
 
 def _returned_as_far_as_can_be(connection: sqlite3.Connection, attempt: Attempt) -> None:
