@@ -1,11 +1,15 @@
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from digipoort_msa.spool import schema
 from digipoort_msa.spool.schema import SpoolError
-from digipoort_msa.spool.writer import Writer
+from digipoort_msa.spool.writer import Writer, rewrite
 from tests.requirements import proves
 from tests.spooling import PATIENCE, ThreadCalls
 
@@ -95,3 +99,48 @@ class WriterTests(SynchronousTestCase):
         self.start()
         self.wait(1)
         self.assertEqual([2], self.results)
+
+    @proves("D2")
+    def test_where_the_disk_does_not_take_all_the_new_ones_go_first(self) -> None:
+        def fill(connection: sqlite3.Connection, values: Sequence[int]) -> list[int]:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        for number in range(3):
+            self.writer.submit(fill, number, new=True).addBoth(self.results.append)
+            self.submit(number)
+        self.start()
+        self.wait(6)
+        self.assertEqual({0, 1, 2}, {result for result in self.results if isinstance(result, int)})
+        for result in self.results:
+            if isinstance(result, Failure):
+                result.trap(sqlite3.OperationalError)
+
+    def test_a_disk_that_takes_nothing_is_asked_once_for_a_batch(self) -> None:
+        asked: list[int] = []
+
+        def broken(connection: sqlite3.Connection, values: Sequence[int]) -> list[int]:
+            asked.append(len(values))
+            raise sqlite3.OperationalError("disk I/O error")
+
+        for number in range(100):
+            self.writer.submit(broken, number).addBoth(self.results.append)
+        self.start()
+        self.wait(100)
+        self.assertLessEqual(len(asked), 2)
+        self.submit(1)
+        self.wait(101)
+        self.assertEqual(1, self.results[-1])
+
+    def test_to_rewrite_is_to_write(self) -> None:
+        """The probe is a real transaction, though it changes nothing."""
+        with tempfile.TemporaryDirectory() as folder:
+            schema.prepare(Path(folder))
+            connection = schema.connect(Path(folder))
+            log = Path(folder) / "spool.sqlite3-wal"
+            before = log.stat().st_size
+            connection.execute("BEGIN IMMEDIATE")
+            rewrite(connection, [None])
+            connection.execute("COMMIT")
+            self.assertGreater(log.stat().st_size, before)
+            self.assertEqual((schema.VERSION,), connection.execute("PRAGMA user_version").fetchone())
+            connection.close()
