@@ -312,7 +312,8 @@ class DownTests(ResolverTestCase):
 class SettingTests(ResolverTestCase):
     def test_the_address(self) -> None:
         for address in ("", "localhost", "resolver.example.nl:53", "127.0.0.1", "127.0.0.1:0"):
-            self.assertRaises(ValueError, Resolver, self.reactor, address)
+            error = self.assertRaises(ValueError, Resolver, self.reactor, address)
+            self.assertIn("is no DNS resolver", str(error))
 
     def test_without_dnspython(self) -> None:
         with mock.patch.dict("sys.modules", {"digipoort_msa.delivery.querying": None}):

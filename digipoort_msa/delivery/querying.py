@@ -38,8 +38,13 @@ class Nameservers:
         self._address: tuple[str, int] | None = None
         self._lifetime = lifetime
         if address is not None:
-            hop = Hop.from_text(address)
-            self._address = str(ip_address(hop.host)), hop.port
+            try:
+                hop = Hop.from_text(address)
+                self._address = str(ip_address(hop.host)), hop.port
+            except ValueError:
+                raise ValueError(
+                    f"{address!r} is no DNS resolver: write its IP address and port, such as 127.0.0.1:53"
+                ) from None
         self._resolver()
 
     def ask(self, name: str, kind: str) -> tuple[Answer[Any], float]:
