@@ -166,7 +166,8 @@ class Server:
 
         :raise AssertionError: it ended, or took too long.
         """
-        self.log.unlink(missing_ok=True)
+        for log in self._logs():
+            log.unlink()
         self.pid_file.unlink(missing_ok=True)  # of one that was killed
         self.process = subprocess.Popen(
             self.twistd("-n"),
@@ -190,8 +191,15 @@ class Server:
             sleep(0.02)
         self.ports = {tls: int(port) for port, tls in found}
 
+    def _logs(self) -> list[Path]:
+        """What twistd's rotation has made of the log, from its beginning."""
+        return sorted(self.directory.glob("log*"), key=lambda log: -int(log.suffix[1:] or 0))
+
     def logged(self) -> str:
-        return self.log.read_text() if self.log.exists() else ""
+        try:
+            return "".join(log.read_text() for log in self._logs())
+        except FileNotFoundError:  # it is being rotated
+            return self.logged()
 
     def await_log(self, pattern: str, seconds: float = 20) -> "re.Match[str]":
         """:raise AssertionError: no line of the log matches, after so long."""

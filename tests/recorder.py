@@ -44,6 +44,14 @@ class Recorder:
             self.messages.append(message)
             self._changed.notify_all()
 
+    def last_octets(self, step: str, octets: int) -> int | None:
+        """Is a connection to end at this step of its dialogue?
+
+        :param octets: how many the hop is about to write or to read.
+        :return: how many of these it still does; ``None``: it lives on.
+        """
+        return None
+
     def wait(self, done: Callable[[list[Message]], bool], seconds: float = 30) -> list[Message]:
         """The messages, once ``done`` is true of them; or as they are after ``seconds``."""
         end = monotonic() + seconds
@@ -73,38 +81,42 @@ class _Conversation(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         with suppressed(OSError):
+            self._step("connect")
             self._converse()
 
     def _converse(self) -> None:
         recorder = self.server.recorder
         sender, recipients = "", []
-        self._say(b"220 hop.example ESMTP")
+        self._say("greeting", b"220 hop.example ESMTP")
         while line := self.rfile.readline().decode("latin-1"):
             verb, _, rest = line.rstrip("\r\n").partition(" ")
             match verb.upper():
                 case "EHLO" | "LHLO":
                     extensions = (b"hop.example", b"PIPELINING", b"SIZE", b"8BITMIME", b"SMTPUTF8")
-                    self._say(b"\r\n".join(b"250-" + word for word in extensions), b"250 ENHANCEDSTATUSCODES")
+                    shown = [b"250-" + word for word in extensions]
+                    self._say("EHLO", *shown, b"250 ENHANCEDSTATUSCODES")
                 case "MAIL":
                     sender, recipients = rest, []
-                    self._say(b"250 2.1.0 Ok")
+                    self._say("MAIL", b"250 2.1.0 Ok")
                 case "RCPT":
                     recipients.append(rest)
-                    self._say(b"250 2.1.5 Ok")
+                    self._say("RCPT", b"250 2.1.5 Ok")
                 case "DATA":
-                    self._say(b"354 go on")
+                    self._say("DATA", b"354 go on")
                     content = self._content()
                     if content is None:
                         return
+                    self._step("end of data")
                     recorder.keep(Message(sender, tuple(recipients), content))
-                    self._say(*[b"250 2.0.0 Ok"] * (len(recipients) if recorder.lmtp else 1))
+                    self._say("reply", *[b"250 2.0.0 Ok"] * (len(recipients) if recorder.lmtp else 1))
                 case "QUIT":
-                    self._say(b"221 2.0.0 Bye")
+                    self._say("QUIT", b"221 2.0.0 Bye")
                     return
                 case _:
-                    self._say(b"250 2.0.0 Ok")
+                    self._say("another", b"250 2.0.0 Ok")
 
     def _content(self) -> bytes | None:
+        self._step("content", self.rfile.read1, 40_000)
         lines = []
         while (line := self.rfile.readline()) != b".\r\n":
             if not line.endswith(b"\n"):
@@ -112,5 +124,15 @@ class _Conversation(socketserver.StreamRequestHandler):
             lines.append(line[1:] if line.startswith(b".") else line)
         return b"".join(lines)
 
-    def _say(self, *lines: bytes) -> None:
-        self.wfile.write(b"".join(line + b"\r\n" for line in lines))
+    def _say(self, step: str, *lines: bytes) -> None:
+        reply = b"".join(line + b"\r\n" for line in lines)
+        self._step(step, lambda octets: self.wfile.write(reply[:octets]), len(reply))
+        self.wfile.write(reply)
+
+    def _step(self, step: str, do: Callable[[int], object] = lambda octets: None, octets: int = 0) -> None:
+        """:raise ConnectionAbortedError: this was the last."""
+        last = self.server.recorder.last_octets(step, octets)
+        if last is None:
+            return
+        do(last)
+        raise ConnectionAbortedError
