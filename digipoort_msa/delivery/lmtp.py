@@ -44,16 +44,17 @@ class _LMTPTransaction(Transaction):
         one, because it goes away amid them, may have the message or not."""
         connection = self.session.connection
         in_doubt: Reply | None = None
-        lost = False
+        leaving = False  # 421 is an answer, to the recipient that it comes to
         for path in self.accepted:
-            try:
-                answer = self._verdict(await connection.reply(connection.timeouts.termination))
-            except HopFailure as failure:
-                answer = failure.reply
-                if lost or answer.code != 421:  # which is an answer, to the recipient that it comes to
-                    in_doubt = answer
-                lost = True
-            self.replies[path] = answer
+            if in_doubt is None:
+                try:
+                    said = self._verdict(await connection.reply(connection.timeouts.termination))
+                except HopFailure as failure:
+                    said = failure.reply
+                    if leaving or said.code != 421:
+                        in_doubt = said
+                    leaving = True
+            self.replies[path] = in_doubt or said
         self.session.reset_needed = False
         if in_doubt is not None:
             self._left_in_doubt(in_doubt)
