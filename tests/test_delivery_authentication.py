@@ -4,7 +4,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scramp import ScramException, ScramMechanism
 from twisted.internet.defer import Deferred, fail, succeed
@@ -261,10 +261,12 @@ class ScramTests(LoginTestCase):
         for text in (b"*", b"====", b"r=abc", b"\xff\xff", b"AAA", b"QQ==QQ=="):
             self.refused(self.log_in(says(b"334 " + text + b"\r\n")), "451 4.7.8")
 
+    @settings(deadline=None, max_examples=50)
     @given(st.binary(max_size=1500))
     def test_any_server_first(self, message: bytes) -> None:
         self.refused(self.log_in(says(challenge(message))), "451")
 
+    @settings(deadline=None, max_examples=50)
     @given(st.binary(max_size=1500))
     def test_any_server_final(self, message: bytes) -> None:
         class Garbler(ScramHop):

@@ -6,7 +6,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL.crypto import X509
 from twisted.internet.defer import Deferred, fail, succeed
@@ -74,6 +74,7 @@ class RecordTests(SynchronousTestCase):
         self.assertFalse(TLSA(3, CERTIFICATE, FULL, whole[:-1]).usable)
         self.assertFalse(TLSA(3, PUBLIC_KEY, FULL, whole).usable)
 
+    @settings(deadline=None)
     @given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255), st.binary(max_size=100))
     def test_whatever_the_dns_says(self, usage: int, selector: int, matching: int, data: bytes) -> None:
         for applicable in dane.applicable([TLSA(usage, selector, matching, data)]):
