@@ -13,11 +13,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from digipoort_msa import log
 from digipoort_msa.delivery import failures
+from digipoort_msa.delivery.abandonable import abandonable
 from digipoort_msa.delivery.choice import tiers
 from digipoort_msa.delivery.client import ClientConnection, Timeouts
 from digipoort_msa.delivery.dialogue import SMTP, Dialogue
@@ -106,21 +106,7 @@ class Relay:
         :return: the caller ends the lease, whatever happens.  Cancelling gives up the wait.
         :raise NoHop: (as the failure) there is none to be had now.
         """
-        leasing = Deferred.fromCoroutine(self._lease(envelope, {}))
-        leased: Deferred[Lease] = Deferred(lambda _: leasing.cancel())
-
-        def came(lease: Lease) -> None:
-            if leased.called:  # too late
-                lease.hand_back()
-            else:
-                leased.callback(lease)
-
-        def failed(failure: Failure) -> None:
-            if not leased.called:
-                leased.errback(failure)
-
-        leasing.addCallbacks(came, failed)
-        return leased
+        return abandonable(Deferred.fromCoroutine(self._lease(envelope, {})), Lease.hand_back)
 
     def stop(self, grace: float = 10.0) -> "Deferred[None]":
         """Let transactions end, take leave of every hop.
