@@ -20,7 +20,7 @@ from tests.next_hop import EXTENSIONS, HopProtocol, SimpleHop
 class SessionOverTLSTestCase(TestCase):
     """Hops with real TLS, one for each connection, in ``servers``."""
 
-    timeout = 20
+    timeout = 60
 
     def setUp(self) -> None:
         self.servers: list[SimpleHop] = []

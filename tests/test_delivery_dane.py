@@ -217,8 +217,8 @@ class OverTLSTests(SessionOverTLSTestCase):
         """RFC 7672 2.2.1: its records could be the forger's own."""
         port, leaf = self.hop()
         tls = self.tls(record(END_ENTITY, 1, SHA_256, leaf))
-        for settings in ({}, {"server_name": HOST}):
-            tls = self.tls(record(END_ENTITY, 1, SHA_256, leaf), **settings)
+        for expected in ({}, {"server_name": HOST}):
+            tls = self.tls(record(END_ENTITY, 1, SHA_256, leaf), **expected)
             self.assertIn("451 4.7.5", await self.refusal(port, tls, secure=False))
         self.assertEqual(self.asked, [])
 

@@ -5,7 +5,6 @@ and a possible duplicate is spoken of only where the final dot had gone out.
 """
 
 from collections.abc import Callable
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,15 @@ from tests.requirements import proves
 AUTHORITY = Authority()
 WITHOUT_PIPELINING = tuple(extension for extension in EXTENSIONS if extension != "PIPELINING")
 STEPS = ("greeting", "EHLO", "MAIL", "RCPT", "DATA", ".")
-SHORT = Timeouts(*repeat(0.5, 11))
+#: Half a second for one step, and all the time that a busy machine may need for the others.
+SHORT = {
+    step: Timeouts(**{wait: 0.5})
+    for step, wait in zip(
+        (*STEPS, "content", "QUIT"),
+        ("greeting", "ehlo", "mail", "rcpt", "data", "termination", "block", "quit"),
+        strict=True,
+    )
+}
 _MOST_WORDS = 1_200  # characters of an outcome
 
 GARBAGE = (
@@ -80,7 +87,7 @@ class HostileProtocol(HopProtocol):
 
 
 class HostileTestCase(TestCase):
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         self.events: list[tuple[log.Event, dict[str, Any]]] = []
@@ -291,7 +298,7 @@ class OutOfStepTests(HostileTestCase):
         """2yz to DATA, 3yz to anything else."""
         for step in ("MAIL", "RCPT", ".", "EHLO"):
             hop = SimpleHop(WITHOUT_PIPELINING, {step: [b"354 go\r\n"]})
-            relay = self.relay(lambda: hop, timeouts=SHORT)  # noqa: B023
+            relay = self.relay(lambda: hop, timeouts=SHORT["QUIT"])  # noqa: B023
             await self.put_off(relay, dot=step == ".")
         relay = self.relay(lambda: SimpleHop(answers={"DATA": [b"250 Ok\r\n"]}))
         await self.put_off(relay, "4.5.0")
@@ -353,7 +360,7 @@ class SlowTests(HostileTestCase):
                     super().connectionLost(reason)
 
             hop = SimpleHop(WITHOUT_PIPELINING, {step: [b"drip"]})
-            relay = self.relay(lambda: hop, Dripping, SHORT)  # noqa: B023
+            relay = self.relay(lambda: hop, Dripping, SHORT[step])  # noqa: B023
             await self.put_off(relay, "4.4.2", "0.5 seconds", dot=step == ".")
 
     async def test_a_hop_that_takes_no_content(self) -> None:
@@ -365,7 +372,9 @@ class SlowTests(HostileTestCase):
                     reactor.callLater(1.5, self.transport.resumeProducing)  # to see that it is over
 
         content = Content(*[(b"x" * 76 + b"\r\n") * 3_000] * 100)
-        await self.put_off(self.relay(SimpleHop, Deaf, SHORT), "4.4.2", "0.5 seconds", content=content)
+        await self.put_off(
+            self.relay(SimpleHop, Deaf, SHORT["content"]), "4.4.2", "0.5 seconds", content=content
+        )
         self.assertEqual(self.messages, [])
 
 
