@@ -12,6 +12,7 @@ from digipoort_msa.spool import schema
 from digipoort_msa.spool.queue import Queue
 from digipoort_msa.spool.queues import Queues
 from digipoort_msa.spool.schedule import Schedule
+from digipoort_msa.spool.store import Spool
 from tests.notification_doubles import ListedNotifications
 from tests.spooling import RecordingDelivery, SpoolTestCase, clock_at, envelope
 
@@ -57,9 +58,14 @@ class QueueTestCase(SpoolTestCase):
         self.result(incoming.commit(evolve(envelope(incoming.queue_id), **changes)))
         return incoming.queue_id
 
+    def started(self, **settings: Any) -> Spool:
+        """With one thread for body files, so that ``settle`` knows what comes after what."""
+        return super().started(**{"io_threads": 1, **settings})
+
     def settle(self) -> None:
         """Until the queues have nothing under way in the spool: each step of it has had its turn there."""
         for _ in range(12):
+            self.result(self.spool._in_thread(int))
             try:
                 self.result(self.spool.data_version())
             except sqlite3.OperationalError:  # it was in one transaction with what the test has fail
