@@ -217,7 +217,7 @@ class CatTests(QueueCommandTestCase):
     def test_damage(self) -> None:
         """It is said, and the end is not written."""
         row, file, gone = self.kept(b"abc\r\n"), self.kept(BIG), self.kept(BIG)
-        self.sql("UPDATE message SET content = CAST('abd  ' AS BLOB) WHERE queue_id = ?", row)
+        self.sql("UPDATE content SET octets = CAST('abd  ' AS BLOB) WHERE queue_id = ?", row)
         (self.directory / "bodies" / file).write_bytes(b"!" + BIG[1:])
         (self.directory / "bodies" / gone).unlink()
         for queue_id, text in ((row, "SHA-256"), (file, "SHA-256"), (gone, "missing")):

@@ -93,7 +93,7 @@ class BackupTests(InspectionTestCase):
         linked = backup._copied
 
         def ended_first(inspection: Inspection, queue_id: str, made: Path) -> bool:
-            for table in ("message", "recipient", "attempt"):
+            for table in ("message", "content", "recipient", "attempt"):
                 self.sql(f"DELETE FROM {table} WHERE queue_id = ?", first)
             (self.directory / "bodies" / first).unlink(missing_ok=True)
             return linked(inspection, queue_id, made)

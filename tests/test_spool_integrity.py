@@ -61,7 +61,7 @@ class IntegrityTests(InspectionTestCase):
         (self.bodies / altered).write_bytes(b"!" + BIG[1:])
         (self.bodies / short).write_bytes(BIG[:-1])
         (self.bodies / gone).unlink()
-        self.sql("UPDATE message SET content = CAST('abd' || char(13, 10) AS BLOB) WHERE queue_id = ?", row)
+        self.sql("UPDATE content SET octets = CAST('abd' || char(13, 10) AS BLOB) WHERE queue_id = ?", row)
         found = dict(self.damage())
         self.assertEqual([altered, short, gone, row], list(found))
         for queue_id, text in ((altered, "SHA-256"), (short, "octets"), (gone, "missing"), (row, "SHA-256")):
@@ -81,12 +81,14 @@ class IntegrityTests(InspectionTestCase):
         self.sql("DELETE FROM message WHERE queue_id = ?", lost)
         self.sql("UPDATE message SET queue_id = x'00' WHERE queue_id = ?", none)
         self.sql("DELETE FROM recipient WHERE queue_id = ?", none)
+        self.sql("DELETE FROM content WHERE queue_id = ?", none)
         for quick in (False, True):
             texts = [f"{where}: {text}" for where, text in self.damage(quick)]
-            self.assertEqual(3, len(texts), texts)
+            self.assertEqual(4, len(texts), texts)
             self.assertIn("'lost' is not a valid State", texts[0])
             self.assertIn("queue id is blob", texts[1])
-            self.assertEqual(f"{lost}: it has rows in the table recipient, and no message", texts[2])
+            self.assertEqual(f"{lost}: it has rows in the table content, and no message", texts[2])
+            self.assertEqual(f"{lost}: it has rows in the table recipient, and no message", texts[3])
 
     def test_the_database(self) -> None:
         for _ in range(20):

@@ -168,7 +168,7 @@ class OrdersTests(InspectionTestCase):
         self.assertTrue(body.exists())
         self.assertEqual([big], orders.remove(self.inspection, [big]).done)
         self.assertFalse(body.exists())
-        for table in ("message", "recipient", "attempt"):
+        for table in ("message", "content", "recipient", "attempt"):
             self.assertNotIn((big,), self.sql(f"SELECT queue_id FROM {table}"))
         self.assertEqual([small], self.inspection.queue_ids())
 
@@ -266,7 +266,7 @@ class OrdersTests(InspectionTestCase):
         self.stop(self.spool)
         self.assertIn("not configured", self.returned(queue_id).refused[queue_id])
         self.assertEqual([queue_id], self.returned(queue_id, sealing=sealing).done)
-        ((content, name),) = self.sql("SELECT content, sealed_by FROM message")
+        ((content, name),) = self.sql("SELECT octets, sealed_by FROM message JOIN content USING (queue_id)")
         self.assertEqual(sealing.name, name)
         self.assertNotIn(b"secret", content)
 

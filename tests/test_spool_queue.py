@@ -411,10 +411,11 @@ class BacklogTests(QueueTestCase):
         self.rows(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)"
             " INSERT INTO message (queue_id, realm, account, session_id, reverse_path, parameters,"
-            " received_at, since, next_attempt, size, eight_bit, content) SELECT printf('%016d', i),"
+            " received_at, since, next_attempt, size, eight_bit, in_row) SELECT printf('%016d', i),"
             " 'overheidstransactiepoort.nl', 'a', 's', 'a@b.nl', '[null,false,false,null,null,null]',"
-            " 1, 1, 1, 1, 0, x'41' FROM n"
+            " 1, 1, 1, 1, 0, 1 FROM n"
         )
+        self.rows("INSERT INTO content SELECT queue_id, x'41' FROM message")
         self.rows(
             "INSERT INTO recipient (queue_id, path, position) SELECT queue_id, 'one@b.nl', 0 FROM message"
         )

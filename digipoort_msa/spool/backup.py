@@ -91,7 +91,7 @@ def _check_room(inspection: Inspection, parent: Path, watermark: int) -> None:
         (pages,) = inspection.connection.execute("PRAGMA page_count").fetchone()
         (page,) = inspection.connection.execute("PRAGMA page_size").fetchone()
         (bodies,) = inspection.connection.execute(
-            "SELECT coalesce(sum(size), 0) FROM message WHERE content IS NULL"
+            "SELECT coalesce(sum(size), 0) FROM message WHERE in_row = 0"
         ).fetchone()
     same = ours.st_dev == theirs.st_dev
     needed = pages * page + (watermark if same else bodies)
@@ -117,7 +117,7 @@ def _filled(inspection: Inspection, made: Path, folder: Path, progress: Progress
             )
         copy.execute("PRAGMA journal_mode = DELETE")  # one file
         linked, ended, missing = 0, 0, []
-        (total,) = copy.execute("SELECT count(*) FROM message WHERE content IS NULL").fetchone()
+        (total,) = copy.execute("SELECT count(*) FROM message WHERE in_row = 0").fetchone()
         for queue_ids in _with_files(copy):
             lost = [queue_id for queue_id in queue_ids if not _copied(inspection, queue_id, made)]
             still_here = set(lost) - set(inspection.unknown(tuple(lost)))
@@ -135,7 +135,7 @@ def _with_files(copy: sqlite3.Connection) -> Iterator[list[str]]:
     last = ""
     while True:
         rows = copy.execute(
-            "SELECT queue_id FROM message WHERE content IS NULL AND queue_id > ?"
+            "SELECT queue_id FROM message WHERE in_row = 0 AND queue_id > ?"
             " AND typeof(queue_id) = 'text' ORDER BY queue_id LIMIT ?",
             (last, _AT_ONCE),
         ).fetchall()

@@ -176,7 +176,7 @@ class Import:
                 raise AlreadyHere(f"{queue_id} is in the spool already")
             if body is not None:
                 stored = evolve(stored, digest=body.keep())
-            for table in ("recipient", "attempt"):  # left by damage: they are of another message
+            for table in ("content", "recipient", "attempt"):  # left by damage: they are of another message
                 connection.execute(f"DELETE FROM {table} WHERE queue_id = ?", (queue_id,))  # noqa: S608
             operations.insert(connection, [stored])
             if self._hold is not None:

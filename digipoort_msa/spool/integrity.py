@@ -143,7 +143,7 @@ class Verification:
 
     def _strays(self) -> Iterator[Finding]:
         """Rows that belong to no message."""
-        for table in ("recipient", "attempt"):
+        for table in ("content", "recipient", "attempt"):
             with self._inspection.reading():
                 rows = self._inspection.connection.execute(
                     f"SELECT DISTINCT CAST(queue_id AS TEXT) FROM {table} AS t"
@@ -199,7 +199,7 @@ class Verification:
     def _is_known(self, queue_id: str) -> bool:
         try:
             row = self._inspection.connection.execute(
-                "SELECT 1 FROM message WHERE queue_id = ? AND content IS NULL",
+                "SELECT 1 FROM message WHERE queue_id = ? AND in_row = 0",
                 (os.fsencode(queue_id).decode("utf-8", "replace"),),
             ).fetchone()
         except sqlite3.Error:

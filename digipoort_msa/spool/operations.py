@@ -51,6 +51,8 @@ __all__ = [
 ]
 
 HISTORY = 50  # rows of it that a message keeps
+#: The tables that a message has rows in, each under its ``queue_id``.
+TABLES = ("message", "content", "recipient", "attempt")
 _PATHS = 5  # recipients that a row of it names
 
 # ruff: noqa: S608 -- SQL is put together from constants alone; every value is bound.
@@ -66,6 +68,7 @@ def insert(connection: sqlite3.Connection, messages: Sequence[Stored]) -> list[b
     """
     rows: list[tuple[object, ...]] = []
     recipients: list[tuple[object, ...]] = []
+    contents: list[tuple[object, ...]] = []
     for message in messages:
         envelope = message.envelope
         queue_id = envelope.queue_id
@@ -86,9 +89,11 @@ def insert(connection: sqlite3.Connection, messages: Sequence[Stored]) -> list[b
                 message.eight_bit,
                 message.digest,
                 message.sealed_by,
-                message.octets,
+                message.octets is not None,
             )
         )
+        if message.octets is not None:
+            contents.append((queue_id, message.octets))
         given = envelope.recipient_parameters
         recipients += [
             (
@@ -102,9 +107,10 @@ def insert(connection: sqlite3.Connection, messages: Sequence[Stored]) -> list[b
     _insert_rows(
         connection,
         "INTO message (queue_id, realm, account, session_id, reverse_path, parameters, received_at, since,"
-        " next_attempt, sequence, next_hop, size, eight_bit, digest, sealed_by, content)",
+        " next_attempt, sequence, next_hop, size, eight_bit, digest, sealed_by, in_row)",
         rows,
     )
+    _insert_rows(connection, "INTO content (queue_id, octets)", contents)
     _insert_rows(connection, "OR IGNORE INTO recipient (queue_id, path, position, parameters)", recipients)
     in_sequence = [message for message in messages if message.sequence is not None]
     if not in_sequence:
@@ -142,7 +148,7 @@ def forget(connection: sqlite3.Connection, messages: Sequence[Stored]) -> list[N
 def delete(connection: sqlite3.Connection, queue_ids: Iterable[str]) -> None:
     """Drop messages and all that belongs to them; their sequences are the caller's to promote."""
     wanted = (encode(list(queue_ids)),)
-    for table in ("message", "recipient", "attempt"):
+    for table in TABLES:
         connection.execute(f"DELETE FROM {table} WHERE {_LISTED}", wanted)
 
 

@@ -303,7 +303,7 @@ def _pieces(queue_ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _facts(connection: sqlite3.Connection, queue_ids: Sequence[str]) -> dict[str, _Facts]:
     rows = connection.execute(
-        "SELECT queue_id, realm, wish, content IS NOT NULL, (SELECT json_group_array(DISTINCT state)"
+        "SELECT queue_id, realm, wish, in_row, (SELECT json_group_array(DISTINCT state)"
         " FROM recipient AS r WHERE r.queue_id = message.queue_id)"
         f" FROM message WHERE {_WANTED}",
         {"wanted": json.dumps(list(queue_ids))},

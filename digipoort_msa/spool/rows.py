@@ -68,7 +68,8 @@ class DueMessages:
 #: Columns of ``message AS m`` for :func:`stored`; the recipients are the ones whose state is in ``{states}``.
 _COLUMNS = (
     "queue_id, realm, account, session_id, reverse_path, parameters, received_at, since, sequence, next_hop,"
-    " size, eight_bit, digest, sealed_by, content,"
+    " size, eight_bit, digest, sealed_by,"
+    " (SELECT octets FROM content AS c WHERE c.queue_id = m.queue_id AND in_row),"
     " (SELECT json_group_array(json_array(path, parameters, told_of_delay, attempts)) FROM"
     " (SELECT path, r.parameters, told_of_delay, attempts FROM recipient AS r"
     " WHERE r.queue_id = m.queue_id AND {states} ORDER BY position)),"

@@ -85,11 +85,17 @@ CREATE TABLE message (
     eight_bit    INTEGER NOT NULL,
     digest       BLOB,           -- SHA-256 of the content as it is stored; NULL: version 1's
     sealed_by    TEXT,           -- the name of the key that encrypts the content; NULL: none
-    content      BLOB            -- NULL: in bodies/<queue id>.  Last: SQLite has to walk past it
+    in_row       INTEGER NOT NULL  -- 1: its content is in the table below; 0: in bodies/<queue id>
 );
+-- Apart from its message, which is written anew with each attempt and read for each list.
+CREATE TABLE content (
+    queue_id TEXT PRIMARY KEY,
+    octets   BLOB NOT NULL
+) WITHOUT ROWID;
+INSERT INTO content SELECT queue_id, content FROM message_1 WHERE content IS NOT NULL;
 INSERT INTO message SELECT queue_id, realm, account, session_id, reverse_path, parameters, received_at, since,
     CASE WHEN missing = 0 THEN next_attempt END, NULL, NULL, CASE WHEN removing = 1 THEN 'remove' END, size,
-    eight_bit, NULL, NULL, content FROM message_1;
+    eight_bit, NULL, NULL, content IS NOT NULL FROM message_1;
 -- JSON: [[notify, ...] or null, orcpt]; NULL: none
 ALTER TABLE recipient ADD COLUMN parameters TEXT;
 ALTER TABLE recipient ADD COLUMN told_of_delay INTEGER NOT NULL DEFAULT 0;

@@ -122,7 +122,7 @@ def hold_missing(connection: sqlite3.Connection, exists: Callable[[str], bool]) 
     last = ""
     while True:
         rows = connection.execute(
-            "SELECT queue_id FROM message WHERE content IS NULL AND queue_id > ? ORDER BY queue_id LIMIT ?",
+            "SELECT queue_id FROM message WHERE in_row = 0 AND queue_id > ? ORDER BY queue_id LIMIT ?",
             (last, AT_ONCE),
         )
         queue_ids = [queue_id for (queue_id,) in rows.fetchall()]
@@ -160,6 +160,6 @@ def unfinished(connection: sqlite3.Connection, queue_ids: Sequence[str]) -> list
 def has_file(connection: sqlite3.Connection, queue_id: str) -> bool:
     """Is there a message whose content is in a body file of this name?"""
     row = connection.execute(
-        "SELECT 1 FROM message WHERE queue_id = ? AND content IS NULL", (queue_id,)
+        "SELECT 1 FROM message WHERE queue_id = ? AND in_row = 0", (queue_id,)
     ).fetchone()
     return row is not None

@@ -100,10 +100,7 @@ SUMMARY = (
     f" WHERE r.queue_id = m.queue_id ORDER BY NOT {rows_in(UNFINISHED)}, position LIMIT 1)"
 )
 #: Columns that a :class:`Message` has besides.
-MORE = (
-    "m.session_id, m.parameters, m.since, m.eight_bit, m.content IS NOT NULL, hex(m.digest), m.sealed_by,"
-    " m.sequence"
-)
+MORE = "m.session_id, m.parameters, m.since, m.eight_bit, m.in_row, hex(m.digest), m.sealed_by, m.sequence"
 #: Columns of ``recipient`` for a :class:`Recipient`, and of ``attempt`` for an :class:`Attempt`.
 RECIPIENT = "path, state, attempts, reply, hop, parameters, told_of_delay, reason"
 ATTEMPT = "at, hop, reply, recipients"
