@@ -36,9 +36,9 @@ DOWN = (START + 1 * DAY, START + 4 * DAY)
 SLOW = (START + 5 * DAY, START + 6 * DAY)
 WEEK = START + 7 * DAY
 MESSAGES = 1000
-STEP = 600.0  # seconds: how finely time passes while no delivery is under way
-FINE_STEP = 60.0  # the same while some are
-FINEST_STEP = 5.0  # the same unless the core is slow
+STEP = 900.0  # seconds: how finely time passes while no delivery is under way
+FINE_STEP = 90.0  # the same while some are
+FINEST_STEP = 10.0  # the same unless the core is slow
 
 TAKEN = Reply(250, "2.0.0", ("taken",))
 UNREACHABLE = Reply(451, "4.4.1", ("core.example.nl:25 cannot be reached: connection refused",))
@@ -47,7 +47,11 @@ UNKNOWN = Reply(550, "5.1.1", ("no such user",))
 HOP = "core.example.nl:25"
 
 PLAIN, IN_SEQUENCE, IMPATIENT = "gewoon.nl", "volgorde.nl", "ongeduldig.nl"
-SCHEDULES = {PLAIN: Schedule(), IN_SEQUENCE: Schedule(), IMPATIENT: Schedule(give_up_after=48 * HOUR)}
+SCHEDULES = {
+    PLAIN: Schedule(),
+    IN_SEQUENCE: Schedule(),
+    IMPATIENT: Schedule(maximum_delay=4 * HOUR, give_up_after=48 * HOUR),
+}
 
 FAILURE, SUCCESS, DELAY = Notify.FAILURE, Notify.SUCCESS, Notify.DELAY
 WISHES = (
@@ -204,7 +208,7 @@ def week(draw: random.Random) -> Iterator[Submitted]:
             at,
             evolve(
                 envelope(),
-                realm=draw.choice((PLAIN, IN_SEQUENCE, IMPATIENT)),
+                realm=draw.choices((PLAIN, IN_SEQUENCE, IMPATIENT), (1, 2, 1))[0],
                 account=account,
                 reverse_path=sender,
                 recipients=recipients,
