@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -23,25 +24,25 @@ from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succ
 from twisted.internet.task import LoopingCall, react
 from zope.interface import implementer
 
-from digipoort_msa.interfaces import IContent, IDelivery
-from digipoort_msa.smtp.envelope import Envelope, Outcome
+from digipoort_msa.interfaces import IContent, IDelivery, INotifications
+from digipoort_msa.smtp.envelope import Envelope, Fate, Outcome
 from digipoort_msa.smtp.envelope import Path as MailPath
 from digipoort_msa.smtp.reply import Reply
 from digipoort_msa.spool import operations, schema
 from digipoort_msa.spool.operations import Stored
 from digipoort_msa.spool.queue import Queue
 from digipoort_msa.spool.queue_ids import QueueIds
+from digipoort_msa.spool.queues import Queues
 from digipoort_msa.spool.store import Spool
 
+REALM = "overheidstransactiepoort.nl"
 OCTETS = os.urandom(4096)
 SENDER, RECIPIENT = MailPath("sender", "example.nl"), MailPath("recipient", "example.nl")
 TAKEN = Outcome(Reply(250, "2.0.0", ("taken",)), "nowhere")
 
 
 def envelope(queue_id: str) -> Envelope:
-    return Envelope(
-        queue_id, "overheidstransactiepoort.nl", "bedrijf", "S1", SENDER, (RECIPIENT,), time.time()
-    )
+    return Envelope(queue_id, REALM, "bedrijf", "S1", SENDER, (RECIPIENT,), time.time())
 
 
 @implementer(IDelivery)
@@ -51,6 +52,25 @@ class Nowhere:
 
     def stop(self) -> "Deferred[None]":
         return succeed(None)
+
+
+@implementer(INotifications)
+class Silence:
+    """Nobody is told: nothing fails here."""
+
+    def may_tell(self, envelope: Envelope) -> str:
+        return "this is a benchmark"
+
+    def write(
+        self,
+        envelope: Envelope,
+        content: IContent,
+        fates: Sequence[Fate],
+        queue_id: str,
+        now: float,
+        retry_until: float,
+    ) -> "Deferred[bytes]":
+        raise NotImplementedError
 
 
 def ceiling(folder: Path, seconds: float) -> float:
@@ -79,15 +99,16 @@ class Run:
 
     async def rate(self, *, deliver: bool = False) -> str:
         self.spool.start()
-        queue = Queue(self.spool, Nowhere(), reactor)
+        queue = Queue(REALM, self.spool, Nowhere(), Silence(), reactor)
+        queues = Queues(self.spool, reactor, [queue])
         if deliver:
-            queue.start()
+            queues.start()
         start, processor = time.perf_counter(), time.process_time()
         until = start + self._seconds
         await gatherResults([ensureDeferred(self._submit(until)) for _ in range(self._at_once)])
         elapsed, processor = time.perf_counter() - start, time.process_time() - processor
         transactions = self.spool.transactions
-        await queue.stop()
+        await queues.stop()
         await self.spool.stop()
         self.per_second = self.kept / elapsed
         return (
@@ -97,7 +118,7 @@ class Run:
 
     async def _submit(self, until: float) -> None:
         while time.perf_counter() < until:
-            incoming = self.spool.receive("example.nl")
+            incoming = self.spool.receive(REALM)
             incoming.write(OCTETS)
             await incoming.commit(envelope(incoming.queue_id))
             self.kept += 1
