@@ -137,6 +137,13 @@ class ListTests(QueueCommandTestCase):
         for output in (self.complaint("show", "\x1b[2J"), self.complaint("retry", "\x1b[2J\udcff")):
             self.assertNotIn("\x1b", output)
 
+    def test_a_terminal_of_another_character_set(self) -> None:
+        self.kept(recipients=("\u00e9@b.nl",), parameters=MailParameters(smtputf8=True))
+        runner = CliRunner(charset="ascii")
+        words = ["--config", str(self.config), "queue", "list", "--columns", "recipient"]
+        result = runner.invoke(main, words)
+        self.assertEqual((0, b"RECIPIENT\n<\\xe9@b.nl>\n"), (result.exit_code, result.stdout_bytes))
+
     def test_a_later_row_needs_more_room(self) -> None:
         for number in (1, 1, 1000):
             self.kept(b"x" * number)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import update_wrapper
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -30,6 +31,8 @@ def queue(context: click.Context) -> None:
     """
     former = os.umask(0o077)  # nothing that is made here is anybody else's business
     context.call_on_close(lambda: os.umask(former))
+    if isinstance(sys.stdout, TextIOWrapper):  # an address that the terminal's character set has not
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""What the commands need of the settings."""
+"""What the commands need of the settings.
+
+The service is imported only where it is asked for: most commands are done before it would be.
+"""
 
 from collections.abc import Callable
 
@@ -7,7 +10,6 @@ import click
 from digipoort_msa.config import Settings
 from digipoort_msa.config.settings import Realm
 from digipoort_msa.config.tables import host_and_port
-from digipoort_msa.service.queues import make_notifications, make_schedule, make_sealing
 from digipoort_msa.smtp.envelope import Envelope
 from digipoort_msa.spool.importing import Rules
 from digipoort_msa.spool.queue_ids import QueueIds
@@ -21,6 +23,10 @@ def realm_of(settings: Settings, name: str) -> Realm | None:
 
 def sealing(settings: Settings) -> Sealing | None:
     """The key that content is encrypted with, if it is."""
+    if settings.spool.encryption_key_file is None:
+        return None
+    from digipoort_msa.service.queues import make_sealing
+
     try:
         return make_sealing(settings)
     except OSError as error:
@@ -46,6 +52,8 @@ def verdicts_of(settings: Settings) -> Callable[[str], Verdicts | None]:
 
 
 def _verdicts(settings: Settings, realm: Realm, queue_ids: QueueIds) -> Verdicts:
+    from digipoort_msa.service.queues import make_notifications, make_schedule
+
     try:
         notifications = make_notifications(settings, realm)
     except (ValueError, OSError) as error:
