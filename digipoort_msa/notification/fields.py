@@ -31,9 +31,10 @@ def words(text: str, most: int) -> str:
     :param most: characters; what is longer ends in ``...``.
     """
     line = " ".join(text[: 8 * most].split())
-    line = "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line
-    )
+    if not line.isprintable():
+        line = "".join(
+            character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line
+        )
     return line if len(line) <= most else line[: most - 3].rstrip() + "..."
 
 
