@@ -13,6 +13,7 @@ def document(**tables: Any) -> dict[str, Any]:
         "server": {"hostname": "localhost"},
         "listener": [{"endpoint": "tcp:587", "tls": "starttls"}],
         "realm": [{"name": "overheidstransactiepoort.nl"}],
+        "notification": {"recipients": ["*@example.nl"]},
         "delivery": {"relay": {"next-hops": ["core.example.nl:25"]}},
         **tables,
     }

@@ -59,6 +59,20 @@ class Check(SynchronousTestCase):
         text = "limits.error = 3: unknown key; did you mean errors?"
         self.assertEqual(json.loads(result.stdout), {"problems": [{"key": "limits.error", "text": text}]})
 
+    def test_what_would_keep_the_service_from_starting(self) -> None:
+        """Texts that cannot be used, told once though two realms use them."""
+        texts = self.folder / "texts"
+        texts.mkdir()
+        (texts / "failed.nl.txt").write_text("Subject: x\n\n$nonsense\n")
+        self.tables["notification"] = {"templates": str(texts)}
+        self.tables["realm"].append({**self.tables["realm"][0], "name": "another.nl"})
+        result = self.check()
+        self.assertEqual((result.exit_code, result.stdout), (os.EX_CONFIG, ""))
+        (line,) = result.stderr.splitlines()
+        self.assertIn("notification.templates", line)
+        self.assertIn("line 3: $nonsense is not known", line)
+        self.assertEqual(len(json.loads(self.check("--json").stdout)["problems"]), 1)
+
     def test_warnings(self) -> None:
         """On standard error; the settings are printed all the same."""
         self.tables["delivery"]["relay"]["tls"] = "none"

@@ -1,11 +1,14 @@
 """Rules across keys."""
 
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from digipoort_msa.config import settings_from
+from digipoort_msa.config import checks, settings_from
 from digipoort_msa.config.checks import across
+from digipoort_msa.config.problems import Problem
 from digipoort_msa.config.settings import Settings
 from tests.configurations import document
 
@@ -14,6 +17,11 @@ def found(**tables: Any) -> list[str]:
     """What the rules say, warnings marked."""
     parsed = Settings.model_validate(document(**tables))
     return [("warning: " if problem.warning else "") + str(problem) for problem in across(parsed)]
+
+
+def hidden(*packages: str) -> Callable[[str], object]:
+    """A ``find_spec`` that does not find these."""
+    return lambda name: None if name in packages else find_spec(name)
 
 
 class Listeners(SynchronousTestCase):
@@ -91,13 +99,48 @@ class Realms(SynchronousTestCase):
         self.assertIn('realm[0].header-patterns.Subject = "(": should be a regular expression', line)
 
     def test_sender_addresses_alone(self) -> None:
-        """They have no effect without bind-sender, which somebody may not know."""
+        """They bind nobody without bind-sender, which somebody may not know."""
         realm = {"name": "a", "sender-addresses": {"business": ["*@example.nl"]}}
         self.assertEqual(
             found(realm=[realm]),
-            ["warning: realm[0].sender-addresses: has no effect unless realm[0].bind-sender is true"],
+            [
+                "warning: realm[0].sender-addresses: says only whom notifications may tell, unless "
+                "realm[0].bind-sender is true: accounts may send from other addresses too"
+            ],
         )
         self.assertEqual(found(realm=[{**realm, "bind-sender": True}]), [])
+
+    def senders(self, realm: dict[str, object], **notification: Any) -> list[Problem]:
+        tables = document(realm=[{"name": "a", **realm}], notification=notification)
+        parsed = Settings.model_validate(tables)
+        return [problem for problem in across(parsed) if problem.key.endswith((".senders", ".recipients"))]
+
+    def test_nobody_can_be_told(self) -> None:
+        """Where nothing says which senders are an account's own; a realm that goes through tells nobody."""
+        (problem,) = self.senders({})
+        self.assertTrue(problem.warning)
+        self.assertIn("realm[0].senders: missing", str(problem))
+        enough: tuple[dict[str, object], ...] = (
+            {"senders": ["*@example.nl"]},
+            {"bind-sender": True},
+            {"sender-addresses": {"a": ["*@example.nl"]}},
+            {"notification": {"recipients": ["*@example.nl"]}},
+            {"delivery": {"to": "through"}},
+        )
+        for realm in enough:
+            self.assertEqual(self.senders(realm), [], realm)
+        self.assertEqual(self.senders({}, recipients=["*@example.nl"]), [])
+
+    def test_everybody_could_be_told(self) -> None:
+        """Patterns that take in strangers."""
+        strangers: tuple[tuple[dict[str, object], str], ...] = (
+            ({"senders": ["*@*"]}, "realm[0].senders"),
+            ({"notification": {"recipients": ["info@*"]}}, "realm[0].notification.recipients"),
+        )
+        for realm, key in strangers:
+            (problem,) = self.senders(realm)
+            self.assertEqual((problem.key, problem.warning), (key, True))
+        self.assertEqual(self.senders({"bind-sender": True, "senders": ["*@*"]}), [])
 
 
 class Delivery(SynchronousTestCase):
@@ -127,6 +170,33 @@ class Delivery(SynchronousTestCase):
             self.relay(**{"password-file": "/x"}),
             ["delivery.relay.username: missing; delivery.relay.password-file needs a name"],
         )
+
+    def test_names(self) -> None:
+        """A login's name, and the resolver's address."""
+        (line,) = self.relay(username="a\0b", **{"password-file": "/x"})
+        self.assertIn("should be a name without NUL", line)
+        for resolver in ("dns.example.nl:53", "127.0.0.1", "[::1]"):
+            (line,) = self.relay(resolver=resolver)
+            self.assertIn("should be an IP address and a port", line)
+        for resolver in ("127.0.0.1:53", "[::1]:53"):
+            self.assertEqual(self.relay(resolver=resolver), [])
+
+    def test_libraries(self) -> None:
+        """What an option needs has to be installed, not only what the option says be right."""
+        wanting: tuple[dict[str, object], ...] = (
+            {"next-hops": ["mx:example.nl"]},
+            {"next-hops": ["srv:_a._tcp.example.nl"]},
+            {"dane": True},
+        )
+        for keys in wanting:
+            self.assertEqual(self.relay(**keys), [])
+        self.patch(checks, "find_spec", hidden("dns", "nacl"))
+        for keys in wanting:
+            (line,) = self.relay(**keys)
+            self.assertIn("needs dnspython, which is not installed", line)
+        self.assertEqual(self.relay(), [])
+        (line,) = found(spool={"encryption-key-file": "/x"})
+        self.assertIn("needs PyNaCl, which is not installed", line)
 
     def test_in_clear(self) -> None:
         """To this machine it is right; elsewhere a warning; with a login never."""

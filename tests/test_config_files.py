@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.admin.certificates import certificate_files
 from digipoort_msa.config import ConfigError, settings_from, warnings
+from digipoort_msa.config.files import first_line
 from digipoort_msa.config.settings import Settings
 from tests.configurations import with_files
 
@@ -110,6 +111,41 @@ class Files(SynchronousTestCase):
         path.chmod(0o604)
         self.assertEqual(self.problems(delivery=login), [])
         self.assertIn("is open to everyone", self.warned(delivery=login))
+
+    def test_nothing_of_a_secret_is_told(self) -> None:
+        """Of what does not fit in a key or password file, not one octet."""
+        path = self.folder / "secret"
+        for octets, right in (
+            (b"\xe9" * 64, "it is not text"),
+            (b"e9" * 31, "octets"),
+            (b"not a key", "should hold 32 octets in hex or base64"),
+        ):
+            path.write_bytes(octets)
+            (line,) = self.problems(spool={"encryption-key-file": str(path)})
+            self.assertIn(right, line)
+            self.assertNotIn("0xe9", line)
+        for octets, right in ((b"\xe9", "it is not UTF-8"), (b"a\0b", "it holds NUL")):
+            path.write_bytes(octets)
+            (line,) = self.problems(delivery=self.relay(username="msa", **{"password-file": str(path)}))
+            self.assertIn(right, line)
+            self.assertNotIn("0xe9", line)
+
+    def test_password(self) -> None:
+        """It ends at the line's end, and at nothing else that Unicode takes for one."""
+        self.assertEqual(first_line("a\x0b\u2028b\r\nc".encode()), "a\x0b\u2028b")
+
+    def test_texts(self) -> None:
+        """The folder of a realm's own texts has to be there."""
+        folder = self.folder / "texts"
+        (line,) = self.problems(notification={"templates": str(folder)})
+        self.assertIn("notification.templates", line)
+        self.assertIn("cannot be read", line)
+        folder.mkdir()
+        (folder / "failed.nl.txt").mkdir()
+        (line,) = self.problems(notification={"templates": str(folder)})
+        self.assertIn("failed.nl.txt: Is a directory", line)
+        (folder / "failed.nl.txt").rmdir()
+        self.assertEqual(self.problems(notification={"templates": str(folder)}), [])
 
     def test_folders(self) -> None:
         """A file cannot be the state directory; a folder that is not there yet can."""

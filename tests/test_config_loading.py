@@ -4,6 +4,7 @@ import json
 import tomllib
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,7 +43,7 @@ class Documents(SynchronousTestCase):
     @proves("L3", "M2", "M7")
     def test_off_by_default(self) -> None:
         """Client certificates, added headers and bound senders are for who asks for them."""
-        found = settings_from(document(), files=False)
+        found = settings_from(document(realm=[{"name": "a"}]), files=False)
         self.assertEqual(found.tls.client_certificates, "off")
         self.assertFalse(found.realm[0].add_missing_headers)
         self.assertFalse(found.realm[0].bind_sender)
@@ -93,6 +94,34 @@ class Documents(SynchronousTestCase):
             ],
         )
 
+    def test_what_a_realm_inherits_is_told_once(self) -> None:
+        """Under the key that is in the file; what is the realm's own is told besides."""
+        general = {"next-hops": ["a:25"], "connections": "x", "foo": 1}
+        realm = {"name": "a", "delivery": {"relay": {"idle-timeout": 3.0}}}
+        tables = {"delivery": {"relay": general}, "realm": [realm]}
+        self.assertEqual(
+            [line.partition(" ")[0] for line in problems(document(**tables))],
+            ["delivery.relay.connections", "delivery.relay.foo"],
+        )
+        realm = {"name": "a", "delivery": {"relay": {"connections": "y", "next-hops": ["b"]}}}
+        self.assertEqual(
+            [line.partition(" ")[0] for line in problems(document(**{**tables, "realm": [realm]}))],
+            [
+                "realm[0].delivery.relay.next-hops[0].hop",
+                "realm[0].delivery.relay.connections",
+                "delivery.relay.connections",
+                "delivery.relay.foo",
+            ],
+        )
+        general = {"next-hops": [{"hop": "a:25"}]}
+        self.assertEqual(
+            [
+                line.partition(" ")[0]
+                for line in problems(document(delivery={"relay": general}, realm=[realm]))
+            ],
+            ["realm[0].delivery.relay.next-hops[0].hop", "realm[0].delivery.relay.connections"],
+        )
+
     def test_nothing_known_is_near(self) -> None:
         """Then the known keys are listed."""
         (line,) = problems(document(tls={"zzz": 1}))
@@ -139,7 +168,7 @@ class Documents(SynchronousTestCase):
     def test_no_password_is_shown_wherever_it_stands(self) -> None:
         """In a URL of any form, in its parameters, under a key that is misspelt or misused."""
         realm = {"name": "a"}
-        for tables in (
+        cases: tuple[dict[str, Any], ...] = (
             *(
                 {"realm": [{**realm, "url": url}]}
                 for url in (
@@ -158,7 +187,12 @@ class Documents(SynchronousTestCase):
             {"delivery": {"password": "hidden", "relay": {"next-hops": ["a:25"]}}},
             {"delivery": {"relay": {"next-hops": ["a:25"], "password": "hidden"}}},
             {"delivery": {"relay": {"next-hops": ["a:25"], "username": "u", "password-file": "hidden"}}},
-        ):
+            {"delivery": {"relay": {"next-hops": ["a:25"], "username": "u", "password-file": ["hidden"]}}},
+            {"spool": {"encryption-key-file": "hidden"}},
+            {"spool": {"encryption-key": "hidden"}},
+            {"tls": {"private-key": "-----BEGIN PRIVATE KEY-----\nhidden"}},
+        )
+        for tables in cases:
             tables = document(**tables)
             shown = "\n".join(problems(tables)) or as_toml(settings_from(tables, files=False))
             self.assertIn("***", shown)

@@ -9,6 +9,7 @@ from digipoort_msa.admin.account import account
 from digipoort_msa.admin.console import Console, NotConfigured, json_option, pass_console, print_json
 from digipoort_msa.admin.queue import queue
 from digipoort_msa.admin.sandbox import sandbox
+from digipoort_msa.service.checking import unusable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,6 +42,8 @@ def check(console: Console, as_json: bool) -> None:
     """
     try:
         settings = console.load(files=True)
+        if problems := tuple(unusable(settings)):
+            raise NotConfigured(config.ConfigError(problems, console.config))
     except NotConfigured as error:
         if not as_json:
             raise

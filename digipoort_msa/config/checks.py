@@ -1,10 +1,11 @@
 """Rules that reach beyond one key: across tables, and the syntax of endpoints, URLs and patterns.
 
-Nothing is opened here.
+Nothing is opened here.  Of libraries that some settings need, it is looked whether they are installed.
 """
 
 import re
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from ipaddress import ip_address
 
 from sqlalchemy.engine import make_url
@@ -13,7 +14,7 @@ from twisted.internet.endpoints import serverFromString
 
 from digipoort_msa.config.delivery import Delivery, Hops
 from digipoort_msa.config.problems import Problem
-from digipoort_msa.config.settings import Queue, Realm, Settings
+from digipoort_msa.config.settings import Notification, Queue, Realm, Settings
 from digipoort_msa.config.tables import host_and_port
 
 
@@ -21,6 +22,7 @@ def across(settings: Settings) -> Iterator[Problem]:
     """Every problem of settings whose keys are each right on their own."""
     yield from _listeners(settings)
     yield from _realms(settings.realm)
+    yield from _senders(settings)
     for key, delivery in deliveries(settings):
         yield from _delivery(key, delivery)
     for key, queue in _queues(settings):
@@ -28,6 +30,9 @@ def across(settings: Settings) -> Iterator[Problem]:
     if settings.tls.client_certificates != "off" and settings.tls.client_ca is None:
         right = f'missing; tls.client-certificates = "{settings.tls.client_certificates}" needs a PEM file'
         yield Problem("tls.client-ca", right)
+    if settings.spool.encryption_key_file is not None and find_spec("nacl") is None:
+        right = "needs PyNaCl, which is not installed: install digipoort-msa[encryption]"
+        yield Problem("spool.encryption-key-file", right)
     passwords = settings.passwords
     if passwords.memory_kib < 8 * passwords.parallelism:  # RFC 9106 3.1
         right = f"should be at least 8 for each of passwords.parallelism ({passwords.parallelism})"
@@ -41,6 +46,15 @@ def deliveries(settings: Settings) -> Iterator[tuple[str, Delivery]]:
     for index, realm in enumerate(settings.realm):
         if realm.delivery is not None:
             yield f"realm[{index}].delivery", realm.delivery
+
+
+def notifications(settings: Settings) -> Iterator[tuple[str, Notification]]:
+    """Each ``[notification]`` table that some realm uses, with its key."""
+    if any(realm.notification is None for realm in settings.realm):
+        yield "notification", settings.notification
+    for index, realm in enumerate(settings.realm):
+        if realm.notification is not None:
+            yield f"realm[{index}].notification", realm.notification
 
 
 def _queues(settings: Settings) -> Iterator[tuple[str, Queue]]:
@@ -117,8 +131,36 @@ def _realms(realms: tuple[Realm, ...]) -> Iterator[Problem]:
                 right = f"should be a regular expression ({error})"
                 yield Problem(f"{key}.header-patterns.{name}", right, pattern)
         if realm.sender_addresses and not realm.bind_sender:
-            right = f"has no effect unless {key}.bind-sender is true"
+            right = (
+                f"says only whom notifications may tell, unless {key}.bind-sender is true: "
+                "accounts may send from other addresses too"
+            )
             yield Problem(f"{key}.sender-addresses", right, warning=True)
+
+
+def _senders(settings: Settings) -> Iterator[Problem]:
+    """Is it known which senders are an account's own?  No others are told what became of their messages."""
+    for index, realm in enumerate(settings.realm):
+        key = f"realm[{index}]"
+        told = settings.notification_of(realm).recipients
+        if settings.delivery_of(realm).to == "through":
+            continue  # the client itself has heard all there is to tell
+        if not (realm.bind_sender or realm.senders or realm.sender_addresses or told):
+            right = (
+                "missing, and so are bind-sender, sender-addresses and notification.recipients: that a "
+                "sender is the account's own is known only where its name is the address; what fails of "
+                "others is held for an operator, and they are told nothing"
+            )
+            yield Problem(f"{key}.senders", right, warning=True)
+        for pattern in {*(() if realm.bind_sender else realm.senders), *told}:
+            if not pattern.rpartition("@")[2].strip("*"):
+                right = "is every address there is: notifications could be sent to strangers"
+                yield Problem(
+                    f"{key}.{'notification.recipients' if pattern in told else 'senders'}",
+                    right,
+                    pattern,
+                    warning=True,
+                )
 
 
 def _url_fault(url: str) -> str | None:
@@ -154,6 +196,8 @@ def _hops(key: str, reason: str, example: str, hops: Hops) -> Iterator[Problem]:
         yield Problem(f"{key}.password-file", f"missing; {key}.username needs a password")
     if hops.username is None and hops.password_file is not None:
         yield Problem(f"{key}.username", f"missing; {key}.password-file needs a name")
+    if hops.username is not None and "\0" in hops.username:
+        yield Problem(f"{key}.username", "should be a name without NUL", hops.username)
     if hops.certificate is not None and hops.private_key is None:
         yield Problem(f"{key}.private-key", f"missing; {key}.certificate needs its key")
     if hops.certificate is None and hops.private_key is not None:
@@ -161,13 +205,23 @@ def _hops(key: str, reason: str, example: str, hops: Hops) -> Iterator[Problem]:
     if hops.first_rest > hops.longest_rest:
         right = f"should be at most {key}.longest-rest ({hops.longest_rest:g})"
         yield Problem(f"{key}.first-rest", right, hops.first_rest)
-    if hops.resolver is not None:
-        try:
-            host_and_port(hops.resolver)
-        except ValueError as error:
-            yield Problem(f"{key}.resolver", f"should be {error}", hops.resolver)
+    yield from _look_ups(key, hops)
     if hops.tls == "none":
         yield from _in_clear(key, hops)
+
+
+def _look_ups(key: str, hops: Hops) -> Iterator[Problem]:
+    """What the DNS is asked, and by which resolver."""
+    names = [hop.hop for hop in hops.next_hops if hop.hop.startswith(("mx:", "srv:"))]
+    if (names or hops.dane) and find_spec("dns") is None:
+        where = f'{key}.next-hops = "{names[0]}"' if names else f"{key}.dane"
+        yield Problem(where, "needs dnspython, which is not installed: install digipoort-msa[dns]")
+    if hops.resolver is not None:
+        try:
+            ip_address(host_and_port(hops.resolver)[0])
+        except ValueError:
+            right = 'should be an IP address and a port, such as "127.0.0.1:53" or "[::1]:53"'
+            yield Problem(f"{key}.resolver", right, hops.resolver)
 
 
 def _in_clear(key: str, hops: Hops) -> Iterator[Problem]:

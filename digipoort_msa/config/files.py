@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from digipoort_msa.config.checks import deliveries
+from digipoort_msa.config.checks import deliveries, notifications
 from digipoort_msa.config.delivery import Hops
 from digipoort_msa.config.problems import Problem
 from digipoort_msa.config.settings import Settings
@@ -39,6 +39,9 @@ def in_files(settings: Settings) -> Iterator[Problem]:
             yield from _hops(f"{key}.lmtp", delivery.lmtp)
         elif delivery.to != "maildir":
             yield from _hops(f"{key}.relay", delivery.relay)
+    for key, notification in notifications(settings):
+        if notification.templates is not None:
+            yield from _readable_folder(f"{key}.templates", notification.templates)
     key_file = settings.spool.encryption_key_file
     if key_file is not None:
         key = "spool.encryption-key-file"
@@ -51,7 +54,7 @@ def _hops(key: str, hops: Hops) -> Iterator[Problem]:
         yield from _read(f"{key}.ca", hops.ca, x509.load_pem_x509_certificates, "PEM certificates")[1]
     if hops.password_file is not None:
         where = f"{key}.password-file"
-        yield from _read(where, hops.password_file, _first_line, "a password as its first line")[1]
+        yield from _read(where, hops.password_file, first_line, "a password as its first line")[1]
         yield from _secret(where, hops.password_file)
     if hops.certificate is not None and hops.private_key is not None:
         yield from _pair(f"{key}.certificate", hops.certificate, f"{key}.private-key", hops.private_key)[1]
@@ -60,13 +63,31 @@ def _hops(key: str, hops: Hops) -> Iterator[Problem]:
 def encryption_key(octets: bytes) -> bytes:
     """The key in a file: 64 hex digits or base64, white space apart.
 
-    :raise ValueError: it is neither, or not of 32 octets.
+    :raise ValueError: it is neither, or not of 32 octets; the text has nothing of what is in the file.
     """
     text = octets.strip()
+    if not text.isascii():
+        raise ValueError("it is not text")
     key = bytes.fromhex(text.decode("ascii")) if len(text) == 64 else b64decode(text, validate=True)
     if len(key) != 32:
         raise ValueError(f"it holds {len(key)} octets")
     return key
+
+
+def first_line(octets: bytes) -> str:
+    """The password in a file: its first line, without the line's end.
+
+    :raise ValueError: there is none; the text has nothing of what is in the file.
+    """
+    try:
+        line = octets.partition(b"\n")[0].rstrip(b"\r").decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    if not line:
+        raise ValueError("it is empty")
+    if "\0" in line:  # RFC 4616 2
+        raise ValueError("it holds NUL")
+    return line
 
 
 def _read(
@@ -87,14 +108,6 @@ def _private_key(octets: bytes) -> PrivateKeyTypes:
     return load_pem_private_key(octets, password=None)
 
 
-def _first_line(octets: bytes) -> bytes:
-    line = octets.partition(b"\n")[0].rstrip(b"\r")
-    if not line:
-        raise ValueError("it is empty")
-    line.decode("utf-8")
-    return line
-
-
 def _folder(key: str, path: Path) -> Iterator[Problem]:
     try:
         if not stat.S_ISDIR(path.stat().st_mode):
@@ -103,6 +116,16 @@ def _folder(key: str, path: Path) -> Iterator[Problem]:
         return  # it is made at the start
     except OSError as error:
         yield Problem(key, f"cannot be used: {error.strerror}", path)
+
+
+def _readable_folder(key: str, path: Path) -> Iterator[Problem]:
+    """What is in it is judged by whoever uses it."""
+    try:
+        for file in path.iterdir():
+            if file.suffix == ".txt":
+                file.open("rb").close()
+    except OSError as error:
+        yield Problem(key, f"cannot be read: {error.filename}: {error.strerror}", path)
 
 
 def _secret(key: str, path: Path) -> Iterator[Problem]:

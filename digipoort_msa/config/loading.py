@@ -74,10 +74,16 @@ def _all_problems(document: Mapping[str, object], error: ValidationError, files:
     For those rules every wrong key is left out, and a stand-in is put where a key has to be.  A problem that
     would only echo a wrong key is not told.
     """
-    problems = from_validation(error, Settings)
-    wrong = [key_path(detail["loc"]) for detail in error.errors() if detail["type"] != "extra_forbidden"]
+    told = {detail["loc"] for detail in error.errors()}
+    details = [
+        detail
+        for detail in error.errors()
+        if not (detail["loc"][2:] in told and _inherited(document, detail["loc"]))
+    ]
+    problems = from_validation(details, Settings)
+    wrong = [key_path(detail["loc"]) for detail in details if detail["type"] != "extra_forbidden"]
     mended = deepcopy(dict(document))
-    for detail in error.errors():
+    for detail in details:
         if detail["type"] != "missing":
             _leave_out(mended, detail["loc"])
     _stand_in(mended)
@@ -90,6 +96,23 @@ def _all_problems(document: Mapping[str, object], error: ValidationError, files:
         for problem in examined
         if not problem.warning and not any(_echoes(problem.key, key) for key in wrong)
     ]
+
+
+def _inherited(document: Mapping[str, object], location: tuple[int | str, ...]) -> bool:
+    """Does a realm have this only from the general table of the same name?"""
+    own = _reach(document, location)
+    return location[0] == "realm" and own > 2 and _reach(document, location[2:]) > own - 2
+
+
+def _reach(document: Any, location: tuple[int | str, ...]) -> int:
+    """How many parts of a location are there in the document."""
+    here = document
+    for number, part in enumerate(location):
+        in_list = isinstance(here, list) and isinstance(part, int) and part < len(here)
+        if not (in_list or (isinstance(here, Mapping) and part in here)):
+            return number
+        here = here[part]
+    return len(location)
 
 
 def _echoes(key: str, wrong: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from attrs import frozen
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from digipoort_msa.config.text import toml_value
 
@@ -63,11 +63,14 @@ class ConfigError(Exception):
         super().__init__("\n".join(f"{source}{problem}" for problem in self.problems))
 
 
-def from_validation(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
-    """The problems that pydantic found, in our words."""
+def from_validation(details: Iterable[Any], model: type[BaseModel]) -> list[Problem]:
+    """The problems that pydantic found, in our words.
+
+    :param details: of ``ValidationError.errors()``.
+    """
     return [
         _problem(detail, model)
-        for detail in error.errors(include_url=False)
+        for detail in details
         # A list whose items are at fault is reported as empty too; only an empty one is.
         if not (detail["type"] == "too_short" and detail["input"])
     ]
@@ -143,7 +146,8 @@ def _shown(key: str, value: object) -> str:
     name = key.rpartition(".")[2].lower()
     if isinstance(value, Mapping):
         return "a table"
-    if isinstance(value, str) and re.search("password|passwd|secret", name):
+    # A path may be shown; what was written instead of one may be the secret itself.
+    if not isinstance(value, Path) and re.search("password|passwd|secret|(private|encryption)[-_]?key", name):
         return '"***"'
     text = toml_value(str(value) if isinstance(value, Path) else value)
     if "://" in text or name.startswith("url"):

@@ -102,6 +102,9 @@ class Queue(Table):
     )
 
 
+_FROM = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}$"
+
+
 class Notification(Table):
     """``[notification]`` and ``[realm.notification]``: what senders are told of their messages (RFC 3464)."""
 
@@ -114,9 +117,10 @@ class Notification(Table):
         default=None,
         description="a folder: its files failed.nl.txt, delayed.en.txt and so on take the place of our texts",
     )
-    sender: Annotated[str, StringConstraints(pattern=r"^[^\s@]+@[^\s@]+$")] | None = Field(
+    sender: Annotated[str, StringConstraints(pattern=_FROM)] | None = Field(
         default=None,
-        description="the address in the notification's From field; unset means MAILER-DAEMON at the hostname",
+        description="the address in the notification's From field, in ASCII and without quotes; unset means "
+        "MAILER-DAEMON at the hostname",
     )
     contact: Text | None = Field(default=None, description="a line such as a telephone number, for the texts")
     full_size: Annotated[int, Strict(), Field(ge=0, le=262144)] = Field(

@@ -44,6 +44,16 @@ class Senders(Rule):
             raise Refused(reply.SENDER_NOT_YOURS, f"<{path}> is not among the realm's senders")
 
 
+def is_own(account: str, path: Path, granted: Mapping[str, AddressPatterns]) -> bool:
+    """Is an address an account's own: its name, where that is an address, or one that it was given?
+
+    :param granted: by account.
+    """
+    if "@" in account and account.lower() == str(path).lower():
+        return True
+    return account in granted and granted[account].match(path)
+
+
 @implementer(IPolicy)
 @define
 class BoundSender(Rule):
@@ -55,9 +65,7 @@ class BoundSender(Rule):
     _granted: Mapping[str, AddressPatterns]  # by account
 
     def sender(self, account: str, path: Path, parameters: MailParameters) -> None:
-        granted = self._granted.get(account)
-        own = "@" in account and account.lower() == str(path).lower()
-        if path.is_null or not (own or (granted and granted.match(path))):
+        if path.is_null or not is_own(account, path, self._granted):
             raise Refused(reply.SENDER_NOT_YOURS, f"<{path}> is not an address of {account}")
 
 

@@ -8,6 +8,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from digipoort_msa.config.delivery import Delivery, Hops
+from digipoort_msa.config.files import first_line
 from digipoort_msa.config.settings import Realm, Settings
 from digipoort_msa.delivery.authentication import Credentials
 from digipoort_msa.delivery.client import Timeouts
@@ -101,7 +102,7 @@ class Deliveries:
         resolver = self._resolver(hops.resolver) if looked_up or hops.dane else None
         tls = ClientTLS(
             hops.tls,
-            hops.ca,
+            hops.ca if hops.tls != "none" else None,
             server_name=hops.server_name,
             certificate=hops.certificate,
             private_key=hops.private_key,
@@ -134,8 +135,8 @@ class Deliveries:
     def _credentials(self, hops: Hops) -> Credentials | None:
         if hops.username is None or hops.password_file is None:
             return None
-        lines = hops.password_file.read_text(encoding="utf-8").splitlines()
-        return Credentials(hops.username, lines[0] if lines else "", hops.login_mechanisms, self._in_thread)
+        password = first_line(hops.password_file.read_bytes())
+        return Credentials(hops.username, password, hops.login_mechanisms, self._in_thread)
 
     def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> "Deferred[Any]":
         return deferToThreadPool(self._reactor, self._threads, function, *arguments)

@@ -9,7 +9,7 @@ from digipoort_msa.config.settings import Queue as QueueSettings
 from digipoort_msa.config.settings import Realm, Settings
 from digipoort_msa.notification.notifications import Notifications
 from digipoort_msa.notification.templates import Texts
-from digipoort_msa.policy.addresses import AddressPatterns
+from digipoort_msa.policy.addresses import AddressPatterns, is_own
 from digipoort_msa.service.deliveries import Deliveries
 from digipoort_msa.smtp.envelope import Envelope
 from digipoort_msa.spool.queue import Queue
@@ -102,7 +102,6 @@ def known_sender(settings: Settings, realm: Realm) -> Callable[[Envelope], bool]
 
     def known(envelope: Envelope) -> bool:
         account, path = envelope.account, envelope.reverse_path
-        own = "@" in account and account.lower() == str(path).lower()
-        return own or anyone.match(path) or (account in granted and granted[account].match(path))
+        return anyone.match(path) or is_own(account, path, granted)
 
     return known
