@@ -5,12 +5,15 @@ import itertools
 import os
 import random
 import re
+import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from contextlib import suppress as suppressed
 from pathlib import Path
 from threading import Event, Lock, Thread
 from time import monotonic, sleep
@@ -19,7 +22,7 @@ from typing import Any, Self
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.authority import Authority
-from tests.installed import Server, checkout, relay
+from tests.installed import ROOT, Programs, Server, checkout, relay
 from tests.raw_client import ConnectionLost, RawClient
 from tests.recorder import Message, Recorder
 
@@ -186,20 +189,30 @@ class CrashCase(SynchronousTestCase):
     """One server, one hop, and the clients; at the end, the reckoning."""
 
     def serve(
-        self, hop: Recorder, tables: Mapping[str, Any] | None = None, *, server: type[Server] = Server
+        self,
+        hop: Recorder,
+        tables: Mapping[str, Any] | None = None,
+        *,
+        programs: Programs | None = None,
+        folder: Path | None = None,
     ) -> Server:
         """A server that relays to the hop, and has started.
 
         :param tables: of the settings; those of the relay join ours.
+        :param programs: how it is run.
+        :param folder: for all that is its own.
         """
         self.logs: list[str] = []  # of lives that have ended
         self.hop = hop
         tables = dict(tables or {})
         more = tables.pop("relay", {})
         settings = relay(hop.port, **{"first-rest": 0.2, "longest-rest": 0.4, **more})
-        quick = {"limits": {"login-first-delay": 0, "errors": 10**6}}
-        folder = Path(self.mktemp()).absolute()
-        self.server = server(folder, Authority(), {**quick, **settings, **tables}, checkout())
+        quick = {
+            "limits": {"login-first-delay": 0, "errors": 10**6},
+            "queue": {"first-delay": 0.3, "delay-factor": 1.5, "maximum-delay": 1.0},
+        }
+        folder = folder or Path(self.mktemp()).absolute()
+        self.server = Server(folder, Authority(), {**quick, **settings, **tables}, programs or checkout())
         self.addCleanup(self.server.kill)
         self.server.add_account()
         self.server.start()
@@ -228,10 +241,13 @@ class CrashCase(SynchronousTestCase):
                 raise AssertionError(f"not so far: {state}; {self.submitting.surprises}\n{logged}")
             sleep(0.01)
 
-    def reckon(self, *, unsure: frozenset[str] = frozenset(), seconds: float = 60) -> dict[str, list[str]]:
+    def reckon(
+        self, *, unsure: frozenset[str] = frozenset(), sweep: bool = False, seconds: float = 60
+    ) -> dict[str, list[str]]:
         """Stop the clients, wait until all has arrived, and compare.
 
         :param unsure: the names of messages that may arrive besides.
+        :param sweep: there may be files that could not be removed; another start does that.
         :return: the queue ids of what arrived, by the message's name.
         """
         clients = self.submitting
@@ -247,6 +263,9 @@ class CrashCase(SynchronousTestCase):
         self.logs.append(self.server.logged())
         twice = {queue_ids[0] for queue_ids in arrived.values() if len(queue_ids) > 1}
         self.assertEqual(twice - self.named(), set(), f"delivered twice, and not named in the log; {where}")
+        if sweep:
+            self.server.start()
+            self.server.end()
         self.assert_sound()
         return arrived
 
@@ -257,7 +276,11 @@ class CrashCase(SynchronousTestCase):
     def assert_sound(self) -> None:
         """The spool of the server, which has ended, is empty and consistent."""
         self.assertEqual(list((self.server.spool / "bodies").iterdir()), [])
-        with closing(sqlite3.connect(self.server.spool / "spool.sqlite3")) as database:
+        copy = Path(self.mktemp()).absolute()  # SQLite would follow /proc/PID/root out of a small disk
+        copy.mkdir(parents=True)
+        for file in self.server.spool.glob("spool.sqlite3*"):
+            shutil.copy(file, copy)
+        with closing(sqlite3.connect(copy / "spool.sqlite3")) as database:
             self.assertEqual(database.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
             self.assertEqual(database.execute("SELECT count(*) FROM message").fetchall(), [(0,)])
             self.assertEqual(database.execute("SELECT count(*) FROM recipient").fetchall(), [(0,)])
@@ -280,34 +303,95 @@ def arrivals(messages: list[Message]) -> dict[str, list[str]]:
 
 
 class Faults:
-    """System calls of a running process fail, for as long as the context lasts.
+    """System calls of a running process fail, for as long as the context lasts."""
 
-    :param calls: their names, with commas between.
-    :param error: its name, such as EIO.
-    :param when: which of each thread's calls: ``3``, ``3+`` (from the third on), ``3+2`` (every second one).
-    :param paths: only calls that concern one of these files.
-    """
-
-    def __init__(self, pid: int, calls: str, error: str, when: str = "1+", *paths: Path) -> None:
-        self._of = [word for path in paths for word in ("-P", str(path))]
-        self._inject = f"inject={calls}:error={error}:when={when}"
-        self._calls = calls
-        self._pid = pid
+    def __init__(self, pid: int, calls: str, error: str, when: str = "1+", path: Path | None = None) -> None:
+        """
+        :param calls: their names, with commas between.
+        :param error: its name, such as EIO.
+        :param when: which of each thread's calls: ``3``, ``3+`` (all that follow too), ``3+2`` (every other).
+        :param path: only calls that concern this file.
+        """
+        which = () if path is None else ("-P", str(path))
+        inject = f"inject={calls}:error={error}:when={when}"
+        self._command = ["strace", "-f", "-p", str(pid), *which, "-e", f"trace={calls}", "-e", inject]
 
     def __enter__(self) -> Self:
-        command = ["strace", "-f", "-p", str(self._pid), *self._of, "-e", f"trace={self._calls}"]
         self._strace = subprocess.Popen(
-            [*command, "-e", self._inject, "-e", "signal=none", "-o", "/dev/null"],
+            [*self._command, "-e", "signal=none", "-o", "/dev/null"],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
         assert self._strace.stderr is not None
         said = self._strace.stderr.readline()
         if b"attached" not in said:
-            self.__exit__()
-            raise AssertionError(f"strace is not allowed to trace the server: {said!r}")
+            self._end()
+            raise AssertionError(f"strace cannot trace the server: {said!r}")
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._strace.send_signal(signal.SIGINT)
         self._strace.communicate(timeout=30)
+
+
+class Limit:
+    """No file of a running process grows beyond so many octets, for as long as the context lasts (EFBIG)."""
+
+    def __init__(self, pid: int, octets: int) -> None:
+        self._pid = pid
+        self._octets = octets
+
+    def __enter__(self) -> Self:
+        self._before = resource.prlimit(self._pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self._pid, resource.RLIMIT_FSIZE, (self._octets, self._before[1]))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        resource.prlimit(self._pid, resource.RLIMIT_FSIZE, self._before)
+
+
+class SmallDisk:
+    """A file system of its own, in memory, that only the programs run :meth:`inside` see at their path."""
+
+    def __init__(self, directory: Path, octets: int) -> None:
+        """:param directory: where it is mounted; made."""
+        directory.mkdir(parents=True)
+        self._as = () if os.geteuid() == 0 else ("--map-root-user",)
+        mount = 'mount -t tmpfs -o size=$1,mode=0700 tmpfs "$0" && echo mounted && exec cat'
+        self._holder = subprocess.Popen(
+            ["unshare", "--mount", *self._as, "sh", "-c", mount, directory, str(octets)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._holder.stdout is not None
+        if self._holder.stdout.readline() != b"mounted\n":
+            self.close()
+            raise AssertionError("no file system can be mounted here")
+        #: The same from outside.
+        self.path = Path(f"/proc/{self._holder.pid}/root{directory}")
+        self._filler = self.path / "filler"
+
+    def inside(self, programs: Programs) -> Programs:
+        users = ("--user", "--preserve-credentials") if self._as else ()
+        enter = ("nsenter", f"--target={self._holder.pid}", "--mount", *users, f"--wd={ROOT}")
+        return Programs((*enter, *programs.twistd), (*enter, *programs.msa), ROOT)
+
+    @property
+    def free(self) -> int:
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize
+
+    def fill(self, free: int = 0) -> None:
+        """Leave no more than so many octets free, whatever others do meanwhile."""
+        with self._filler.open("ab", 0) as file, suppressed(OSError):
+            while (octets := self.free - free) > 0:
+                file.write(bytes(min(octets, 2**20)))
+
+    def clear(self) -> None:
+        self._filler.unlink()
+
+    def close(self) -> None:
+        self._holder.communicate()

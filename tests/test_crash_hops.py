@@ -15,8 +15,7 @@ class MortalHopTests(CrashCase):
     def test_death_at_each_step(self) -> None:
         hop = MortalHop(random.Random(SEED), DEATHS)
         self.addCleanup(hop.close)
-        impatient = {"first-delay": 0.3, "delay-factor": 1.5, "maximum-delay": 1.0}
-        self.serve(hop, {"queue": impatient, "relay": {"messages-per-connection": 5}})
+        self.serve(hop, {"relay": {"messages-per-connection": 5}})
         clients = self.clients()
         self.until(lambda: hop.behaves, hop.deaths)
         clients.await_more()
