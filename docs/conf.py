@@ -7,6 +7,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import client_recipes  # noqa: E402
+import delivery_diagram  # noqa: E402
 import event_table  # noqa: E402
 import reply_table  # noqa: E402
 import settings_table  # noqa: E402
@@ -31,6 +32,7 @@ GENERATED = HERE / "generated"
 GENERATED.mkdir(exist_ok=True)
 for name, text in {
     "clients.inc": client_recipes.text(),
+    "delivery.dot": delivery_diagram.dot(),
     "events.inc": event_table.text(),
     "replies.inc": reply_table.text(),
     "settings.inc": settings_table.text(),
