@@ -38,7 +38,7 @@ class Submitter:
     realm: str
     account: str
     _intake: IIntake
-    _clock: IReactorTime
+    _now: Callable[[], float]  # seconds since the epoch
     _policies: tuple[IPolicy, ...] = ()
     _add_missing_headers: bool = False  # RFC 6409 8; off by default (M2)
 
@@ -62,7 +62,7 @@ class Submitter:
             session_id=trace.session_id,
             reverse_path=reverse_path,
             recipients=(),
-            received_at=self._clock.seconds(),
+            received_at=self._now(),
             parameters=parameters,
         )
         submission = Submission(envelope, trace, incoming, self._policies, self._add_missing_headers)
@@ -116,7 +116,7 @@ class Submission:
     def open(self) -> "Deferred[None] | None":
         self._envelope = evolve(
             self._envelope,
-            recipients=tuple(self._recipients),
+            recipients=tuple(dict.fromkeys(self._recipients)),  # once each, whatever was said how often
             recipient_parameters=self._recipient_parameters,
         )
         self._header_is_whole = not self._add_missing_headers

@@ -37,6 +37,14 @@ class UnderwayTests(SynchronousTestCase):
         self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
         self.assertEqual(self.path.stat().st_size, 50 * 17, "free lines are used again")
 
+    def test_an_id_that_is_none(self) -> None:
+        """A damaged row may hold any: a delivery of it goes on, and ends."""
+        underway = Underway(self.path)
+        self.addCleanup(underway.close)
+        underway.begin("\u20ac\ud800" * 20)
+        underway.end("\u20ac\ud800" * 20)
+        self.assertEqual(left_underway(self.path), ())
+
     @given(st.lists(st.integers(0, 9)))
     def test_any_order(self, numbers: list[int]) -> None:
         """Each number begins its message, or ends it where it has begun."""

@@ -68,7 +68,7 @@ class SubmissionTests(SynchronousTestCase):
         self.intake = HopIntake()
 
     def submitter(self, *policies: Any, add: bool = False) -> Submitter:
-        return Submitter("one.nl", "piet", self.intake, Clock(), policies, add)
+        return Submitter("one.nl", "piet", self.intake, Clock().seconds, policies, add)
 
     def aborts(self) -> list[int]:
         return [incoming.aborts for incoming in self.intake.incoming]
@@ -95,7 +95,7 @@ class SubmissionTests(SynchronousTestCase):
 
     @proves("D2")
     def test_a_recipient_given_twice(self) -> None:
-        """The last words count."""
+        """The last words count, and the message is delivered to it once."""
         submission = self.start()
         for path, parameters in (
             (ONE, WANTED),
@@ -107,6 +107,7 @@ class SubmissionTests(SynchronousTestCase):
         submission.open()
         self.successResultOf(submission.commit())
         self.assertEqual(self.intake.kept[0][0].recipient_parameters, {TWO: WANTED})
+        self.assertEqual(self.intake.kept[0][0].recipients, (ONE, TWO))
 
     @proves("D2", "M7")
     def test_no_message_can_be_taken(self) -> None:

@@ -40,7 +40,7 @@ class Underway:
         """A delivery of this message begins."""
         slot = self._free.pop() if self._free else len(self._slots)
         self._slots[queue_id] = slot
-        self._write(slot, queue_id.encode("ascii").ljust(_LENGTH - 1)[: _LENGTH - 1] + b"\n")
+        self._write(slot, queue_id.encode("ascii", "replace").ljust(_LENGTH - 1)[: _LENGTH - 1] + b"\n")
 
     def end(self, queue_id: str) -> None:
         """Its outcome has been recorded."""
