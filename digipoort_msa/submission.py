@@ -38,7 +38,7 @@ class Submitter:
     realm: str
     account: str
     _intake: IIntake
-    _now: Callable[[], float]  # seconds since the epoch
+    _clock: IReactorTime
     _policies: tuple[IPolicy, ...] = ()
     _add_missing_headers: bool = False  # RFC 6409 8; off by default (M2)
 
@@ -62,7 +62,7 @@ class Submitter:
             session_id=trace.session_id,
             reverse_path=reverse_path,
             recipients=(),
-            received_at=self._now(),
+            received_at=self._clock.seconds(),
             parameters=parameters,
         )
         submission = Submission(envelope, trace, incoming, self._policies, self._add_missing_headers)
