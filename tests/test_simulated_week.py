@@ -91,7 +91,6 @@ class Core:
         return DOWN[0] <= self.clock.seconds() < DOWN[1]
 
     def reply(self, queue_id: str, path: Path) -> Reply:
-        self.last[queue_id, path] = self.clock.seconds()
         if self.down:
             return UNREACHABLE
         if path.local_part.startswith("refused"):
@@ -131,6 +130,7 @@ class WayOut:
             await self._wait(core.patience())
         outcomes = {}
         for path in envelope.recipients:
+            core.last[envelope.queue_id, path] = core.clock.seconds()
             if core.random.random() < 0.002:
                 continue  # a defect: nothing is said of this one
             arrival = Arrival.PASSED_ON if path.domain == "passed-on.nl" else Arrival.RELAYED
