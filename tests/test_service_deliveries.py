@@ -31,6 +31,5 @@ class FilesTests(SynchronousTestCase):
         """It is the same first line for both."""
         file = self.folder / "password"
         file.write_bytes("a\x0b\u2028b\r\nanother line".encode())
-        delivery = self.make(username="msa", **{"password-file": str(file)})._by_realm.popitem()[1]
-        assert (credentials := vars(delivery)["_credentials"])
-        self.assertEqual(credentials.password, "a\x0b\u2028b")
+        (delivery,) = self.make(username="msa", **{"password-file": str(file)})._by_realm.values()
+        self.assertEqual(vars(delivery)["_credentials"].password, "a\x0b\u2028b")
