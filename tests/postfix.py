@@ -1,6 +1,7 @@
 """A real Postfix as the next hop: an instance of its own in a folder of its own, on a loopback port.
 
-It demands STARTTLS and hands every message on over LMTP, byte for byte.  Postfix runs only as root.
+It demands STARTTLS and hands every message on over LMTP, byte for byte.  It refuses the recipient
+``nobody@core.example``, and a message with the field ``X-Refuse``.  Postfix runs only as root.
 """
 
 import os
@@ -34,6 +35,9 @@ smtpd_peername_lookup = no
 local_header_rewrite_clients =
 mynetworks = 127.0.0.0/8
 smtpd_relay_restrictions = permit_mynetworks, reject
+smtpd_recipient_restrictions =
+  check_recipient_access inline:{{{{nobody@core.example = 550 5.1.1 No such user}}}}
+header_checks = regexp:{directory}/header_checks
 smtpd_tls_security_level = encrypt
 smtpd_tls_chain_files = {directory}/tls.pem
 smtpd_tls_session_cache_database =
@@ -89,6 +93,7 @@ class Postfix:
         (self.directory / "tls.pem").chmod(0o600)
         (self.directory / "main.cf").write_text(_MAIN.format(**facts))
         (self.directory / "master.cf").write_text(_MASTER.format(**facts))
+        (self.directory / "header_checks").write_text("/^X-Refuse:/ REJECT Not with this field\n")
         (self.directory / "queue").mkdir()
         (self.directory / "queue" / "pid").mkdir()
         for name in ("data", *(f"queue/{name}" for name in _OWNED)):

@@ -7,7 +7,7 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionLost, DNSLookupError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -444,29 +444,32 @@ class LeavingTests(ThroughTestCase):
                 self.network.pump()
                 self.assertEqual(self.network.messages, [], (steps, verb))
                 self.network.servers[0].answers.clear()
+                self.clock.advance(60)  # a silent hop is found out all the same
                 self.assertServes()
 
-    def test_a_session_that_comes_too_late(self) -> None:
-        """The relay may have one all the same; it is handed back."""
-        came: Deferred[Any] = Deferred()
-        session = self.relay.session
+    def test_while_the_name_is_looked_up(self) -> None:
+        """What the end of a look-up that is given up looks like is no failure of the hop."""
+        looked_up: Deferred[Any] = Deferred(lambda deferred: deferred.errback(DNSLookupError("localhost")))
+        self.patch(self.relay, "_endpoint", lambda hop: self)
+        self.connect = lambda factory: looked_up.addCallback(lambda _: self.network.connect("hop0", factory))
+        passage = self.through.receive("realm")
+        self.cut_off(passage, passage.sender(self.envelope(passage)))
+        looked_up.callback(None)
+        self.network.pump()
+        self.assertEqual(self.commands, [b"EHLO"])
+        self.assertServes()
+        self.assertEqual(len(self.network.servers), 1)
 
-        async def stubborn() -> Any:
-            try:
-                await Deferred()
-            except CancelledError:
-                return await came
-
-        self.patch(self.relay, "session", lambda about: Deferred.fromCoroutine(stubborn()))
+    def test_a_mail_that_is_accepted_too_late(self) -> None:
         passage = self.through.receive("realm")
         waiting = passage.sender(self.envelope(passage))
-        waiting.cancel()
-        self.failureResultOf(waiting, CancelledError)
-        passage.abort()
-        leased = session(self.envelope(passage))
+        transport = self.network.connections[0][1]
+        for _ in range(2):  # the greeting, EHLO
+            self.network._move(0, transport, self.network.servers[0], 1 << 20)
+        self.assertIn(b"MAIL", transport.value())
+        self.cut_off(passage, waiting)
         self.network.pump()
-        came.callback(self.successResultOf(leased))
-        self.relay.session = session
+        self.assertEqual(self.commands, [b"EHLO", b"MAIL", b"RSET"])
         self.assertServes()
         self.assertEqual(len(self.network.servers), 1)
 
