@@ -6,12 +6,11 @@ once where these do, so an ordinary MAIL or RCPT costs no Deferred.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -38,7 +37,7 @@ class Submitter:
     realm: str
     account: str
     _intake: IIntake
-    _clock: IReactorTime
+    _now: Callable[[], float]  # seconds since the epoch
     _policies: tuple[IPolicy, ...] = ()
     _add_missing_headers: bool = False  # RFC 6409 8; off by default (M2)
 
@@ -62,7 +61,7 @@ class Submitter:
             session_id=trace.session_id,
             reverse_path=reverse_path,
             recipients=(),
-            received_at=self._clock.seconds(),
+            received_at=self._now(),
             parameters=parameters,
         )
         submission = Submission(envelope, trace, incoming, self._policies, self._add_missing_headers)

@@ -114,7 +114,7 @@ def make_realms(
     """One realm with one account."""
 
     def submitter(realm: str, name: str) -> Submitter:
-        return Submitter(realm, name, spool, reactor, policies, add_missing_headers)
+        return Submitter(realm, name, spool, reactor.seconds, policies, add_missing_headers)
 
     inline: Any = Inline()
     passwords = Passwords(_hashing, inline, VerifiedPasswords(reactor.seconds))

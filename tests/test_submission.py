@@ -77,7 +77,7 @@ class SubmissionTestCase(SynchronousTestCase):
         self.spool = MemorySpool()
 
     def submitter(self, *policies: Any, add: bool = False) -> Submitter:
-        return Submitter("one.nl", "piet", self.spool, self.clock, policies, add)
+        return Submitter("one.nl", "piet", self.spool, self.clock.seconds, policies, add)
 
     def begin(
         self,
@@ -310,7 +310,7 @@ class CommitTests(ClockTestCase):
     @proves("M6")
     def test_a_spool_that_fails(self) -> None:
         self.spool.held = True
-        submitter = Submitter("one.nl", "piet", self.spool, self.clock)
+        submitter = Submitter("one.nl", "piet", self.spool, self.clock.seconds)
         submission: Any = submitter.begin(SENDER, MailParameters(), trace())
         submission.open()
         committed = submission.commit()
@@ -328,7 +328,7 @@ class CommitTests(ClockTestCase):
         """452 4.3.1 for want of space, or a hop's own refusal: as it is, not as a 451."""
         self.spool.held = True
         for said in (reply.reply(452, "4.3.1", "x"), reply.reply(554, "5.7.1", "y")):
-            submitter = Submitter("one.nl", "piet", self.spool, self.clock)
+            submitter = Submitter("one.nl", "piet", self.spool, self.clock.seconds)
             submission: Any = submitter.begin(SENDER, MailParameters(), trace())
             submission.open()
             committed = submission.commit()

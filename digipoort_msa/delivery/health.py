@@ -39,7 +39,7 @@ class Rests:
 class Failing:
     """Why a hop rests."""
 
-    since: float  # seconds since the epoch: its first failure since it was well
+    since: float  # by the reactor: its first failure since it was well
     reply: Reply  # its latest words, or ours where it had none
 
 

@@ -62,6 +62,7 @@ class Relay:
         first_rest: float = 5.0,
         longest_rest: float = 300.0,
         random: Callable[[], float] = _random.random,
+        now: Callable[[], float] | None = None,
     ) -> None:
         """
         :param reactor: provides ``IReactorTime`` and what the endpoints need.
@@ -73,6 +74,7 @@ class Relay:
         :param idle_timeout: seconds.
         :param first_rest: seconds that a failing hop is left alone, then twice that, to ``longest_rest``.
         :param random: from 0 to 1, for the draw by weight and for the rests.
+        :param now: seconds since the epoch, for what is told of a hop; unset means that the reactor's are.
         :raise ValueError: there is no hop, none can be looked up, or credentials would go in clear.
         """
         if credentials is not None and tls.mode == "none":
@@ -87,6 +89,7 @@ class Relay:
         self._timeouts = timeouts
         self._rests = Rests(first_rest, longest_rest)
         self._random = random
+        self._now = now or reactor.seconds
         self._line = Line()
         self._missed = False  # some delivery found no hop since the last flush
         self._stopping = False
@@ -215,8 +218,9 @@ class Relay:
         if tried:
             hop, reply = list(tried.items())[-1]
             return NoHop(reply, hop.name)
+        began = self._now() - self._reactor.seconds()
         resting = [
-            (member.hop.name, member.health.failing.since, member.health.failing.reply)
+            (member.hop.name, began + member.health.failing.since, member.health.failing.reply)
             for member in members
             if member.health.failing is not None
         ]

@@ -8,6 +8,7 @@ a policy or a delivery back end, implement its interface and name it in the modu
 import os
 import sys
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from twisted.application.service import IService
@@ -31,6 +32,9 @@ def makeService(options: Options) -> IService:
     """What twistd calls.  A configuration that cannot be used ends the program with EX_CONFIG."""
     from twisted.internet import reactor
 
+    # Twisted's own choice is the wall clock: with that turned forward every timeout would be over, and with
+    # it turned back nothing would happen until it is where it was.  Nothing has been scheduled yet.
+    reactor.seconds = monotonic  # type: ignore[method-assign]
     try:
         return TwistdService(config.load(Path(options["config"])), reactor)
     except (config.ConfigError, TLSFilesError, ValueError, OSError) as error:

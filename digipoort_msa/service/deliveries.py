@@ -1,6 +1,7 @@
 """The ways out of the settings: one for all realms that have none of their own, and one for each that has."""
 
 from collections.abc import Callable
+from time import time
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -125,6 +126,7 @@ class Deliveries:
             idle_timeout=hops.idle_timeout,
             first_rest=hops.first_rest,
             longest_rest=hops.longest_rest,
+            now=time,
         )
 
     def _resolver(self, address: str | None) -> Resolver:

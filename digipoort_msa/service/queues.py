@@ -68,6 +68,7 @@ def make_queues(settings: Settings, reactor: Any, spool: Spool, deliveries: Deli
             )
             for realm in settings.realm
         ],
+        now=time,
     )
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from time import time
 from typing import Any
 
 from digipoort_msa.accounts.cache import VerifiedPasswords
@@ -85,7 +86,7 @@ class Accounts:
         policies = make_policies(realm)
 
         def submitter(realm_name: str, account: str) -> Submitter:
-            return Submitter(realm_name, account, intake, self._reactor, policies, realm.add_missing_headers)
+            return Submitter(realm_name, account, intake, time, policies, realm.add_missing_headers)
 
         store = accounts.for_reactor(lookups)
         return Realm(realm.name, realm.mechanisms, store, verification, submitter)
