@@ -16,20 +16,30 @@ from tests.installed import Server, checkout, relay
 from tests.recorder import Recorder
 from tests.requirements import proves
 
-#: A hundred in CI; DIGIPOORT_KILLS=1000 for a night.
-KILLS = int(os.environ.get("DIGIPOORT_KILLS", "10"))
+#: In both tests together: a hundred in CI; DIGIPOORT_KILLS=1000 for a night.
+KILLS = int(os.environ.get("DIGIPOORT_KILLS", "10")) // 2
 ACTIVE = 20  # queue.active
 
 
 class SigkillTests(SynchronousTestCase):
+    """What was acknowledged arrives, byte for byte; what was not, only where the client cannot know; and
+    nothing twice but what the log has named."""
+
     @proves("D2", "M5", "M6")
     def test_kill(self) -> None:
-        """What was acknowledged arrives, byte for byte; what was not, only where the client cannot know; and
-        nothing twice but what the log has named."""
+        self.kill_and_reckon({})
+
+    @proves("D2", "M5", "M6")
+    def test_kill_with_encryption_and_sequence(self) -> None:
+        key = Path(self.mktemp()).absolute()
+        key.write_text(os.urandom(32).hex())
+        self.kill_and_reckon({"spool": {"encryption-key-file": str(key)}, "queue": {"in-sequence": True}})
+
+    def kill_and_reckon(self, settings: dict[str, object]) -> None:
         core = Recorder()
         self.addCleanup(core.close)
         folder = Path(self.mktemp()).absolute()
-        server = Server(folder, Authority(), relay(core.port), checkout())
+        server = Server(folder, Authority(), relay(core.port) | settings, checkout())
         self.addCleanup(server.kill)
         server.add_account()
         server.start()
