@@ -1,0 +1,91 @@
+"""Large messages through the real server to a hop that reads slowly: what it has no room for is not read."""
+
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.protocol import Factory
+
+from digipoort_msa.delivery.hop import Hop
+from digipoort_msa.delivery.relay import Relay
+from digipoort_msa.delivery.through import Through
+from digipoort_msa.delivery.tls import ClientTLS
+from digipoort_msa.spool.queue_ids import QueueIds
+from tests.msa import MSATestCase, memory
+from tests.msa_client import Client
+from tests.next_hop import EXTENSIONS, HopProtocol, SimpleHop
+from tests.requirements import proves
+
+MIB = 1 << 20
+BLOCK = (b"x" * 62 + b"\r\n") * 1024  # 64 KiB
+
+
+class CountingHop(SimpleHop):
+    """Keeps of a content nothing but its length."""
+
+    def __init__(self) -> None:
+        super().__init__(EXTENSIONS)
+        self.octets = 0
+        self._last = b""
+
+    def receive(self, octets: bytes) -> bytes:
+        if self._content is None:
+            return super().receive(octets)
+        self.octets += len(octets)
+        self._last = (self._last + octets)[-5:]
+        if self._last != b"\r\n.\r\n":
+            return b""
+        return super().receive(b".\r\n")
+
+
+class SlowHop(HopProtocol):
+    """Reads, then rests for a millisecond."""
+
+    peak = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        SlowHop.peak = max(SlowHop.peak, memory())
+        self.transport.pauseProducing()
+        reactor.callLater(0.001, self._go_on)
+
+    def _go_on(self) -> None:
+        if self.connected:
+            self.transport.resumeProducing()
+
+
+class SlowHopTests(MSATestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.hop = CountingHop()
+        factory: Any = Factory.forProtocol(lambda: SlowHop(self.hop))
+        factory.noisy = False
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.relay = Relay(
+            reactor, [Hop("127.0.0.1", port.getHost().port)], "msa.example.nl", ClientTLS("none")
+        )
+        self.addCleanup(self.relay.stop)
+        self.spool: Any = Through(self.relay, QueueIds(), reactor)
+        self.port = self.serve()
+
+    @proves("M3", "D1")
+    async def test_fifty_mebibytes(self) -> None:
+        """The client is faster; memory stays flat all the same."""
+
+        def script(blocks: int) -> str:
+            with Client(self.port) as client:
+                client.start_tls()
+                client.login()
+                for line in ("MAIL FROM:<ik@mijnbedrijf.nl>", "RCPT TO:<core@overheid.nl>", "DATA"):
+                    client.ask(line)
+                for _ in range(blocks):
+                    client.send(BLOCK)
+                client.send(b".\r\n")
+                return client.reply()
+
+        self.assertEqual((await self.run_client(script, 16))[:3], "250")  # what is loaded once is no growth
+        before, self.hop.octets, SlowHop.peak = memory(), 0, 0
+        self.assertEqual((await self.run_client(script, 800))[:3], "250")
+        self.assertGreater(self.hop.octets, 50 * MIB)
+        self.assertLess((SlowHop.peak - before) / MIB, 16)
+        self.assertEqual(len(self.events("hop-connected")), 1)
