@@ -83,6 +83,11 @@ QUEUED = Event(
     "queued",
     "{session} queued as {queue_id}: {size} octets from {sender} for {recipients}, kept in {location}",
 )
+UNHEARD = Event(
+    "unheard",
+    "{session} was gone before it heard that {queue_id} was taken: it may send it again",
+    LogLevel.warn,
+)
 DELIVERED = Event("delivered", "{queue_id} delivered to {recipient} by {hop}: {reply}")
 DEFERRED = Event("deferred", "{queue_id} for {recipient} deferred by {hop}: {reply}; next try in {delay} s")
 RETURNED = Event(

@@ -154,6 +154,8 @@ class Conversation:
 
     def _committed(self, queue_id: str) -> Reply:
         self._queued()
+        if self._closed:
+            log.emit(log.UNHEARD, session=self._trace().session_id, queue_id=queue_id)
         return reply.queued(queue_id)
 
     def _transaction(self) -> Any:
