@@ -1,6 +1,7 @@
 """Rules on the files that settings name."""
 
 import os
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.admin.certificates import certificate_files
 from digipoort_msa.config import ConfigError, settings_from, warnings
-from digipoort_msa.config.files import first_line
+from digipoort_msa.config.files import encryption_keys, first_line
 from digipoort_msa.config.settings import Settings
 from tests.configurations import with_files
 
@@ -117,7 +118,9 @@ class Files(SynchronousTestCase):
         path = self.folder / "secret"
         for octets, right in (
             (b"\xe9" * 64, "it is not text"),
-            (b"e9" * 31, "octets"),
+            (b64encode(b"e9"), "a key of 2 octets"),
+            (b"\n", "it is empty"),
+            (b"e9" * 32 + b"\nnot a key", "should hold 32 octets in hex or base64"),
             (b"not a key", "should hold 32 octets in hex or base64"),
         ):
             path.write_bytes(octets)
@@ -129,6 +132,15 @@ class Files(SynchronousTestCase):
             (line,) = self.problems(delivery=self.relay(username="msa", **{"password-file": str(path)}))
             self.assertIn(right, line)
             self.assertNotIn("0xe9", line)
+
+    def test_keys(self) -> None:
+        """One a line: that of today, and former ones."""
+        one, two = bytes(range(32)), bytes(range(32, 64))
+        for octets in (
+            one.hex().encode() + b"\n" + b64encode(two),
+            b"\r\n " + b64encode(one) + b"\r\n" + two.hex().upper().encode() + b"\r\n",
+        ):
+            self.assertEqual(encryption_keys(octets), (one, two))
 
     def test_password(self) -> None:
         """It ends at the line's end, and at nothing else that Unicode takes for one."""

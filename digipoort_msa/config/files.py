@@ -45,7 +45,7 @@ def in_files(settings: Settings) -> Iterator[Problem]:
     key_file = settings.spool.encryption_key_file
     if key_file is not None:
         key = "spool.encryption-key-file"
-        yield from _read(key, key_file, encryption_key, "32 octets in hex or base64")[1]
+        yield from _read(key, key_file, encryption_keys, "32 octets in hex or base64")[1]
         yield from _secret(key, key_file)
 
 
@@ -60,17 +60,24 @@ def _hops(key: str, hops: Hops) -> Iterator[Problem]:
         yield from _pair(f"{key}.certificate", hops.certificate, f"{key}.private-key", hops.private_key)[1]
 
 
-def encryption_key(octets: bytes) -> bytes:
-    """The key in a file: 64 hex digits or base64, white space apart.
+def encryption_keys(octets: bytes) -> tuple[bytes, ...]:
+    """The keys in a file, one a line, each 64 hex digits or base64: the first seals, and all of them open.
 
-    :raise ValueError: it is neither, or not of 32 octets; the text has nothing of what is in the file.
+    :raise ValueError: there is none, or one is neither, or not of 32 octets; the text has nothing of what is
+        in the file.
     """
-    text = octets.strip()
-    if not text.isascii():
+    if not octets.isascii():
         raise ValueError("it is not text")
+    keys = tuple(map(_encryption_key, octets.split()))
+    if not keys:
+        raise ValueError("it is empty")
+    return keys
+
+
+def _encryption_key(text: bytes) -> bytes:
     key = bytes.fromhex(text.decode("ascii")) if len(text) == 64 else b64decode(text, validate=True)
     if len(key) != 32:
-        raise ValueError(f"it holds {len(key)} octets")
+        raise ValueError(f"a key of {len(key)} octets")
     return key
 
 

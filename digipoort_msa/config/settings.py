@@ -258,7 +258,7 @@ class Spool(Table):
     encryption_key_file: SecretFile | None = Field(
         default=None,
         description='a file of 32 octets in hex or base64, or "credential:NAME": the key that encrypts '
-        "content at rest; unset means content is kept in clear",
+        "content at rest, and on further lines the former ones; unset means content is kept in clear",
     )
 
 

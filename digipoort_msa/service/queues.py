@@ -4,7 +4,7 @@ from collections.abc import Callable
 from time import time
 from typing import Any
 
-from digipoort_msa.config.files import encryption_key
+from digipoort_msa.config.files import encryption_keys
 from digipoort_msa.config.settings import Queue as QueueSettings
 from digipoort_msa.config.settings import Realm, Settings
 from digipoort_msa.notification.notifications import Notifications
@@ -45,7 +45,7 @@ def make_sealing(settings: Settings) -> Sealing | None:
     if file is None:
         return None
     try:
-        return Sealing(encryption_key(file.read_bytes()))
+        return Sealing(*encryption_keys(file.read_bytes()))
     except ValueError as error:
         raise ValueError(f"spool.encryption-key-file = {file}: {error}") from error
 
