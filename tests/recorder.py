@@ -19,11 +19,15 @@ class Recorder:
     """Listens on a loopback port from the start until :meth:`close`.
 
     :ivar messages: what was accepted, in order.
+    :ivar refusing: what MAIL is answered with now; ``None``: 250.
+    :ivar refused: how often it was.
     """
 
     def __init__(self, port: int = 0, *, lmtp: bool = False) -> None:
         self.messages: list[Message] = []
         self.lmtp = lmtp
+        self.refusing: bytes | None = None
+        self.refused = 0
         self._changed = Condition()
         self._server = _Server(("127.0.0.1", port), _Conversation)
         self._server.recorder = self
@@ -95,9 +99,15 @@ class _Conversation(socketserver.StreamRequestHandler):
                     extensions = (b"hop.example", b"PIPELINING", b"SIZE", b"8BITMIME", b"SMTPUTF8")
                     shown = [b"250-" + word for word in extensions]
                     self._say("EHLO", *shown, b"250 ENHANCEDSTATUSCODES")
+                case "MAIL" if recorder.refusing is not None:
+                    sender = ""
+                    recorder.refused += 1
+                    self._say("MAIL", recorder.refusing)
                 case "MAIL":
                     sender, recipients = rest, []
                     self._say("MAIL", b"250 2.1.0 Ok")
+                case "RCPT" | "DATA" if not sender:
+                    self._say("another", b"503 5.5.1 MAIL first")
                 case "RCPT":
                     recipients.append(rest)
                     self._say("RCPT", b"250 2.1.5 Ok")
