@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, fail
 
 from digipoort_msa import log
 from digipoort_msa.smtp.envelope import NULL_PATH
+from digipoort_msa.spool import queues, upkeep
 from tests.queueing import REALM, QueueTestCase
 from tests.requirements import proves
 from tests.spooling import DEFERRED, RecordingDelivery, envelope
@@ -288,6 +289,44 @@ class WishTests(QueueTestCase):
         self.assertEqual([("return",)] * 2, self.rows("SELECT wish FROM message"))
         self.advance(1)
         self.advance(1)
+        self.assertEqual([], self.rows("SELECT * FROM message"))
+
+    @proves("D2")
+    def test_one_that_cannot_be_recorded_keeps_no_other_from_being_returned(self) -> None:
+        broken, sound = self.keep(recipients=envelope(recipients=("broken@b.nl",)).recipients), self.kept()
+        self.other_process(
+            "CREATE TRIGGER broken BEFORE UPDATE ON recipient WHEN new.path = 'broken@b.nl'"
+            " BEGIN SELECT RAISE(ABORT, 'oops'); END"
+        )
+        self.wish("return", broken, sound)
+        self.queue()
+        self.advance(1)
+        self.assertEqual([(broken, "return")], self.rows("SELECT queue_id, wish FROM message"))
+        self.assertEqual(1, len(self.flushLoggedErrors(sqlite3.IntegrityError)))
+
+    @proves("D2")
+    def test_others_have_their_turn_while_many_are_removed(self) -> None:
+        for _ in range(3):
+            self.kept()
+        self.wish("remove", *(queue_id for (queue_id,) in self.rows("SELECT queue_id FROM message")))
+        delivered: list[int] = []
+        wished = self.spool.wished
+
+        def asked(held: frozenset[str]) -> object:
+            delivered.append(len(self.delivery.calls))
+            incoming = self.spool.receive(REALM)
+            incoming.commit(envelope(incoming.queue_id))
+            return wished(held)
+
+        with (
+            mock.patch.object(upkeep, "AT_ONCE", 1),
+            mock.patch.object(queues, "AT_ONCE", 1),
+            mock.patch.object(self.spool, "wished", asked),
+        ):
+            self.queue()
+            self.settle()
+        self.assertEqual([0, 1, 2, 3], delivered)
+        self.assertEqual(3, len(self.logged(log.REMOVED)))
         self.assertEqual([], self.rows("SELECT * FROM message"))
 
     def test_wishes_are_looked_at_no_more_than_needed(self) -> None:

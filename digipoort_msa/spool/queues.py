@@ -14,9 +14,11 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from digipoort_msa import log
+from digipoort_msa.spool.disk import reply_to
 from digipoort_msa.spool.queue import Queue
 from digipoort_msa.spool.rows import Stored
 from digipoort_msa.spool.store import Spool
+from digipoort_msa.spool.upkeep import AT_ONCE
 from digipoort_msa.spool.verdicts import not_returned
 
 LOOK = 1.0  # seconds between looks
@@ -142,13 +144,17 @@ class Queues:
 
     async def _carry_out_all(self) -> None:
         done: set[str] = set()
-        while to_return := await self._wished(done):
+        more = True
+        while more:
+            removed, to_return = await self._wished(done)
             for stored in to_return:
                 done.add(stored.envelope.queue_id)
                 await self._give_back(stored)
+            more = bool(to_return) or len(removed) == AT_ONCE
 
-    async def _wished(self, done: Iterable[str]) -> Sequence[Stored]:
-        """Have removed what is to be removed, and say what is to be returned, as far as it is not active.
+    async def _wished(self, done: Iterable[str]) -> tuple[Sequence[str], Sequence[Stored]]:
+        """Have a piece removed of what is to be removed, and say what is to be returned, as far as it is not
+        active.
 
         Nothing becomes active meanwhile: it might lose its content while it is being delivered."""
         queues = self._queues.values()
@@ -163,9 +169,18 @@ class Queues:
                 queue.resume()
         for queue_id in removed:
             log.emit(log.REMOVED, queue_id=queue_id)
-        return to_return
+        return removed, to_return
 
     async def _give_back(self, stored: Stored) -> None:
+        try:
+            await self._given_back(stored)
+        except Exception as error:
+            if isinstance(error, CancelledError) or reply_to(error) is not None:  # it can be done later
+                raise
+            # A defect: it would be the same the next time, and must not keep others from being returned.
+            self._failed(Failure(), f"returning {stored.envelope.queue_id}")
+
+    async def _given_back(self, stored: Stored) -> None:
         realm = stored.envelope.realm
         if realm in self._queues:
             await self._queues[realm].give_back(stored)

@@ -288,22 +288,20 @@ class Spool:
         return flushed
 
     def wished(self, held: frozenset[str]) -> "Deferred[tuple[list[str], tuple[Stored, ...]]]":
-        """Carry out what operators wish of the messages that are not in ``held``.
+        """Carry out what operators wish of the messages that are not in ``held``, a piece of it.
 
-        :return: the ids of those that are removed now; and some of those to be returned, with all of their
-            unfinished recipients, which stay until ``record`` has been told their end (then there may be
-            more).
+        :return: the ids of those that are removed now, of which fewer than ``upkeep.AT_ONCE`` were the last;
+            and then some of those to be returned, with all of their unfinished recipients, which stay until
+            ``record`` has been told their end (then there may be more).
         """
         return Deferred.fromCoroutine(self._wished(held))
 
     async def _wished(self, held: frozenset[str]) -> tuple[list[str], tuple[Stored, ...]]:
-        removed: list[str] = []
-        while True:
-            piece = await self._submit(upkeep.purge, held)
-            await self._remove(piece)
-            removed += piece
-            if len(piece) < upkeep.AT_ONCE:
-                return removed, await self._submit(upkeep.returns, held)
+        removed: list[str] = await self._submit(upkeep.purge, held)
+        await self._remove(removed)
+        if len(removed) == upkeep.AT_ONCE:
+            return removed, ()
+        return removed, await self._submit(upkeep.returns, held)
 
     def realms(self) -> "Deferred[dict[str, int]]":
         """How many messages each realm has here."""
