@@ -40,6 +40,14 @@ class AddressPatternsTests(SynchronousTestCase):
             for text in others.split():
                 self.assertFalse(patterns.match(path(text)), (pattern, text))
 
+    def test_letters_that_only_look_the_same(self) -> None:
+        """A domain with a dotless i is another's; an accent has two cases as any letter has."""
+        patterns = AddressPatterns.of(["*@digid.nl", "*@caf\u00e9.nl"])
+        for text in ("a@d\u0131gid.nl", "a@dig\u0130d.nl", "a@cafe.nl"):
+            self.assertFalse(patterns.match(path(text)), text)
+        self.assertTrue(patterns.match(path("a@CAF\u00c9.nl")))
+        self.assertFalse(AddressPatterns.of(["info@shop.nl"]).match(path("info@\u017fhop.nl")))
+
     def test_a_quoted_local_part_that_looks_like_another_address(self) -> None:
         patterns = AddressPatterns.of(["*@mijnbedrijf.nl", "baas@*"])
         self.assertFalse(patterns.match(Path('"x@mijnbedrijf.nl"', "elders.nl")))
@@ -55,6 +63,7 @@ class AddressPatternsTests(SynchronousTestCase):
 
     def test_none_matches_nothing(self) -> None:
         self.assertFalse(AddressPatterns.of([]).match(path("a@b.nl")))
+        self.assertFalse(AddressPatterns.of([]).match(NULL_PATH))
 
 
 class RulesTests(SynchronousTestCase):

@@ -25,11 +25,13 @@ class AddressPatterns:
 
     @classmethod
     def of(cls, patterns: Iterable[str]) -> "AddressPatterns":
-        alternatives = (".*".join(map(re.escape, pattern.split("*"))) for pattern in patterns)
-        return cls(re.compile("|".join(f"(?:{one})" for one in alternatives), re.IGNORECASE | re.DOTALL))
+        # By lower(): to re.IGNORECASE, "\u0131" and "\u017f" are "i" and "s", and so another's domain ours.
+        alternatives = (".*".join(map(re.escape, pattern.lower().split("*"))) for pattern in patterns)
+        expression = "|".join(f"(?:{one})" for one in alternatives)
+        return cls(re.compile(expression or "(?!)", re.DOTALL))
 
     def match(self, path: Path) -> bool:
-        return self._expression.fullmatch(str(path)) is not None
+        return self._expression.fullmatch(str(path).lower()) is not None
 
 
 @implementer(IPolicy)
