@@ -18,7 +18,7 @@ from digipoort_msa.interfaces import Damaged, IContent, IContentReader
 from digipoort_msa.spool.bodies import Bodies, BodyFile
 from digipoort_msa.spool.content import SEGMENT, Content, begin_reading, check, content_of, in_row
 from digipoort_msa.spool.rows import Stored
-from digipoort_msa.spool.sealing import CHUNK, KeyMissing, Sealing, key_name
+from digipoort_msa.spool.sealing import CHUNK, KeyMissing, Sealing, key_name, sealed_size
 from tests.requirements import proves
 from tests.spooling import envelope
 
@@ -280,6 +280,11 @@ class DamageTests(ContentTestCase):
                     evolve(stored, sealed_by=key_name(KEY) if stored.sealed_by is None else None),
                 ):
                     self.assert_damaged(altered)
+
+    def test_a_size_that_makes_a_sealed_content_nothing(self) -> None:
+        stored = evolve(self.in_row(b"content", SEALINGS[1]), octets=b"", size=-41)
+        self.assertEqual(sealed_size(stored.size), 0)
+        self.failureResultOf(self.content(stored).open().read(), Damaged)
 
     def test_a_row_of_other_types(self) -> None:
         """A damaged database may give anything."""

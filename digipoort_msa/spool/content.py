@@ -92,7 +92,7 @@ def check(stored: Stored, bodies: Bodies) -> None:
 
 
 def _reading(stored: Stored, bodies: Bodies, opener: Opener | None) -> "Reading":
-    if not (isinstance(stored.size, int) and isinstance(stored.octets, bytes | None)):
+    if not (isinstance(stored.size, int) and stored.size >= 0 and isinstance(stored.octets, bytes | None)):
         raise Damaged("its row in the database makes no sense")  # SQLite's columns take any type
     due = stored.size if stored.sealed_by is None else sealed_size(stored.size)
     if stored.octets is not None:
