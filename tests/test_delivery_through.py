@@ -454,22 +454,8 @@ class LeavingTests(ThroughTestCase):
         self.connect = lambda factory: looked_up.addCallback(lambda _: self.network.connect("hop0", factory))
         passage = self.through.receive("realm")
         self.cut_off(passage, passage.sender(self.envelope(passage)))
-        looked_up.callback(None)
-        self.network.pump()
-        self.assertEqual(self.commands, [b"EHLO"])
-        self.assertServes()
-        self.assertEqual(len(self.network.servers), 1)
-
-    def test_a_mail_that_is_accepted_too_late(self) -> None:
-        passage = self.through.receive("realm")
-        waiting = passage.sender(self.envelope(passage))
-        transport = self.network.connections[0][1]
-        for _ in range(2):  # the greeting, EHLO
-            self.network._move(0, transport, self.network.servers[0], 1 << 20)
-        self.assertIn(b"MAIL", transport.value())
-        self.cut_off(passage, waiting)
-        self.network.pump()
-        self.assertEqual(self.commands, [b"EHLO", b"MAIL", b"RSET"])
+        self.assertNotIn(log.HOP_RESTS, [event for event, _ in self.emitted])
+        self.connect = lambda factory: self.network.connect("hop0", factory)
         self.assertServes()
         self.assertEqual(len(self.network.servers), 1)
 
@@ -541,6 +527,26 @@ class DyingTests(ThroughTestCase):
         self.now(waiting)
         self.write(passage, *CONTENT)
         self.assertIn("250 2.0.0", self.end(passage))
+
+    def test_a_hop_that_stops_reading(self) -> None:
+        """The client is read no further; in the end the hop is given up, and the client hears it."""
+        for patient in (True, False):
+            self.serve()
+            passage = self.begin()
+            self.now(passage.recipient(A, PLAIN))
+            self.write(passage, CONTENT[0])
+            waiting = passage.write(CONTENT[1])
+            self.assertNoResult(waiting)
+            if patient:
+                self.clock.advance(180)
+            else:
+                passage.abort()
+            self.successResultOf(waiting)
+            self.assertIsNone(passage.write(CONTENT[2]))
+            if patient:
+                self.assertIn("451 4.4.2", self.end(passage))
+            self.assertEqual(self.network.messages, [])
+            self.assertServes()
 
     def test_possible_duplicates_are_logged(self) -> None:
         for answer, possible in ((DIE, True), (HANG, True), (b"250\n", True), (b"421 4.3.2 down\r\n", False)):

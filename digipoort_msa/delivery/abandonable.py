@@ -34,23 +34,3 @@ def abandonable(working: "Deferred[T]", late: Callable[[T], object] = lambda _: 
     outcome: Deferred[T] = Deferred(cancel)
     working.addCallbacks(came, failed)
     return outcome
-
-
-def shielded(working: "Deferred[T]") -> "Deferred[T]":
-    """The same result; but who cancels it only stops waiting, and ``working`` goes on, heard by nobody.
-
-    A client that leaves must not look like a hop that fails: a connection that is given up while it is opened
-    ends in whatever its resolver, its TLS or its login make of that.
-    """
-    outcome: Deferred[T] = Deferred()
-
-    def came(result: T) -> None:
-        if not outcome.called:
-            outcome.callback(result)
-
-    def failed(failure: Failure) -> None:
-        if not outcome.called:
-            outcome.errback(failure)
-
-    working.addCallbacks(came, failed)
-    return outcome

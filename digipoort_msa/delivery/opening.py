@@ -1,7 +1,5 @@
 """MAIL for a message that goes through: a transaction is opened at the first hop that answers."""
 
-from collections.abc import Callable
-
 from digipoort_msa.delivery import commands, failures, told
 from digipoort_msa.delivery.failures import HopFailure, NoHop
 from digipoort_msa.delivery.lease import Lease
@@ -12,21 +10,20 @@ from digipoort_msa.smtp.envelope import Envelope
 from digipoort_msa.smtp.reply import Refused, Reply
 
 
-async def open_transaction(relay: Relay, envelope: Envelope, wanted: Callable[[], bool]) -> Lease:
+async def open_transaction(relay: Relay, envelope: Envelope) -> Lease:
     """Say MAIL at the best hop, and where it goes away without an answer at the next.
 
-    :param wanted: somebody still waits for this.  It is not meant to be cancelled.
     :return: the lease of the session in which it was accepted.
     :raise Refused: the hop says no, or there is none.
     """
     while True:
         lease = await _leased(relay, envelope)
         try:
-            if not wanted():
-                raise Refused(reply.NO_HOP, str(failures.ABANDONED))
             said = await _said_to_mail(lease, envelope)
         except HopFailure as failure:
             lease.failed(failure)
+            if failure.reply is failures.STOPPING:  # or we were cancelled
+                raise Refused(reply.NO_HOP, str(failure.reply)) from None
         except BaseException:
             lease.hand_back()
             raise
@@ -49,7 +46,9 @@ async def _said_to_mail(lease: Lease, envelope: Envelope) -> Reply:
     if lease.used_before:
         try:
             return await _mail(lease.session, envelope)
-        except HopFailure:
+        except HopFailure as failure:
+            if failure.reply is failures.STOPPING:
+                raise
             # The hop had closed an idle connection before it saw anything of this message.
             await lease.renew()
     return await _mail(lease.session, envelope)

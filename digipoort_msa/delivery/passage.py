@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from digipoort_msa import log
 from digipoort_msa.delivery import commands, failures, told
-from digipoort_msa.delivery.abandonable import shielded
+from digipoort_msa.delivery.abandonable import abandonable
 from digipoort_msa.delivery.content_stream import ContentStream
 from digipoort_msa.delivery.failures import HopFailure
 from digipoort_msa.delivery.lease import Lease
@@ -61,12 +61,12 @@ class Passage:
 
     def sender(self, envelope: Envelope) -> "Deferred[None]":
         self._smtputf8 = envelope.parameters.smtputf8
-        verdict = shielded(Deferred.fromCoroutine(self._open(envelope)))
+        verdict = abandonable(Deferred.fromCoroutine(self._open(envelope)))
         verdict.addTimeout(self._patience, self._reactor)
         return verdict.addErrback(_too_long)
 
     def recipient(self, path: Path, parameters: RcptParameters) -> "Deferred[None]":
-        return shielded(Deferred.fromCoroutine(self._rcpt(path, parameters)))
+        return abandonable(Deferred.fromCoroutine(self._rcpt(path, parameters)))
 
     def write(self, octets: bytes) -> "Deferred[None] | None":
         if self._refused is not None:
@@ -83,10 +83,7 @@ class Passage:
     # -- MAIL ---------------------------------------------------------------------------------------
 
     async def _open(self, envelope: Envelope) -> None:
-        lease = await open_transaction(self._relay, envelope, lambda: self._refused is None)
-        self._lease = lease
-        if self._refused is not None:
-            self._give_up(self._refused)
+        self._lease = lease = await open_transaction(self._relay, envelope)
         lease.session.connection.closed.addCallback(lambda _: self._closed(lease))
 
     # -- RCPT ---------------------------------------------------------------------------------------

@@ -252,7 +252,7 @@ class Relay:
     async def _connected(self, hop: Hop) -> ClientConnection:
         factory = Factory.forProtocol(lambda: ClientConnection(self._reactor, hop.name, self._timeouts))
         factory.noisy = False
-        connecting: Deferred[Any] = self._endpoint(hop).connect(factory)
+        connecting: Deferred[Any] = abandonable(self._endpoint(hop).connect(factory), _drop)
         connecting.addTimeout(self._timeouts.connect, self._reactor)
         try:
             return await connecting
@@ -263,9 +263,9 @@ class Relay:
             raise HopFailure(failures.unreachable(hop.name, reason)) from error
 
     async def _open_session(self, connection: ClientConnection, hop: Hop) -> Session:
-        session = await self._dialogue.open_session(
-            connection, hop, self._hostname, self._tls, self._credentials
-        )
+        opening = self._dialogue.open_session(connection, hop, self._hostname, self._tls, self._credentials)
+        # Where this is given up, that is no failure of the hop, whatever a look-up or a login makes of it.
+        session = await abandonable(Deferred.fromCoroutine(opening))
         log.emit(log.HOP_CONNECTED, hop=hop.name, tls=connection.tls)
         return session
 
@@ -273,3 +273,8 @@ class Relay:
         if hop.socket is not None:
             return UNIXClientEndpoint(self._reactor, hop.socket, timeout=self._timeouts.connect)
         return HostnameEndpoint(self._reactor, hop.host, hop.port, timeout=self._timeouts.connect)
+
+
+def _drop(connection: ClientConnection) -> None:
+    """It stands when nobody waits for it any more."""
+    connection.transport.abortConnection()
