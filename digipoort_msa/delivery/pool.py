@@ -102,6 +102,7 @@ class Pool:
                 self._working.add(connection)
             self._idle.append(session)
             connection.rest(self._limits.idle_timeout)
+            self._look_again()
 
     def leave(self) -> None:
         """The caller is done with its slot."""
@@ -132,14 +133,16 @@ class Pool:
         return None
 
     def _place(self) -> "Deferred[None]":
-        """Fires when there may be a place for a connection: at most one is taken by whom it wakes."""
+        """Fires when there may be a place for a connection, or a session: who finds neither asks again."""
         wanting: Deferred[None] = Deferred(self._wanting.remove)
         self._wanting.append(wanting)
         return wanting
 
-    def _place_is_free(self) -> None:
-        if self._wanting:
-            self._wanting.popleft().callback(None)
+    def _look_again(self) -> None:
+        """Something has changed for those who wait for a place."""
+        wanting, self._wanting = self._wanting, deque()
+        while wanting:
+            wanting.popleft().callback(None)
 
     async def _opened(self) -> Session:
         connection = await self._connected()
@@ -171,6 +174,7 @@ class Pool:
             self._widening = None
         self.slots.limit = self._limits.connections
         self._line.serve(self.slots)
+        self._look_again()
 
     async def _connected(self) -> ClientConnection:
         connecting = self._connect(self.hop)
@@ -179,7 +183,7 @@ class Pool:
             connection = await connecting
         except BaseException:
             self._connecting.discard(connecting)
-            self._place_is_free()
+            self._look_again()
             raise
         self._connecting.discard(connecting)
         self._open.add(connection)
@@ -194,7 +198,7 @@ class Pool:
         self._open.discard(connection)
         self._working.discard(connection)
         self._idle = [session for session in self._idle if session.connection is not connection]
-        self._place_is_free()
+        self._look_again()
         self._look_whether_stopped()
 
     def _drop(self) -> None:
