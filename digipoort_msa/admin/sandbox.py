@@ -181,6 +181,7 @@ def configuration(
         ],
         "tls": {"certificate": str(certificates.certificate), "private-key": str(certificates.private_key)},
         "realm": [{"name": REALM, "mechanisms": ["DIGEST-MD5", "PLAIN", "LOGIN"]}],
+        "notification": {"recipients": ["*@example.nl"]},
         "delivery": {"to": "maildir", "maildir": {"directory": str(directory / "maildir")}},
     }
 

@@ -69,13 +69,18 @@ class Deliveries:
         await gatherResults([resolver.stop() for resolver in self._resolvers.values()])
         self._threads.stop()
 
-    def reload(self) -> None:
-        """Read the certificates anew.
+    def reload(self) -> list[str]:
+        """Read the certificates towards the next hops anew.
 
-        :raise OSError, ValueError: what was read before stays in force.
+        :return: what is wrong with those that cannot be used: what was read before stays in force.
         """
+        problems = []
         for tls in self._tls:
-            tls.reload()
+            try:
+                tls.reload()
+            except (OSError, ValueError) as error:
+                problems.append(str(error))
+        return problems
 
     def _make(self, settings: Delivery, realms: list[str]) -> IDelivery:
         """The way out that a ``[delivery]`` table describes, for these realms."""

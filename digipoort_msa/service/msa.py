@@ -8,6 +8,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
+from twisted.python.failure import Failure
 
 from digipoort_msa import config, log
 from digipoort_msa.config.settings import Settings
@@ -80,16 +81,19 @@ class SubmissionService(MultiService):
     async def _stop(self) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         await MultiService.stopService(self)  # the listeners: no new connections, and a word to the open ones
-        await self.queues.stop()
-        await self.deliveries.stop()
-        await self.spool.stop()
+        for stop in (self.queues.stop, self.deliveries.stop, self.spool.stop):
+            try:
+                await stop()
+            except Exception:  # noqa: BLE001 -- the next has to stop all the same
+                log.failure(log.DEFECT, Failure(), where="stopping")
         self._accounts.close()
 
     def reload(self) -> None:
-        """Take up a new certificate (SIGHUP); a broken one leaves the old one in force."""
+        """Take up new certificates (SIGHUP); each that is broken leaves its old one in force."""
+        for problem in self.deliveries.reload():
+            log.emit(log.CERTIFICATE_KEPT, reason=problem)
         try:
             self.tls.reload()
-            self.deliveries.reload()
             hosts = digest_hosts(self._settings)
         except (TLSFilesError, ValueError, OSError) as error:
             log.emit(log.CERTIFICATE_KEPT, reason=str(error))
