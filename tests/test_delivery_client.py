@@ -211,6 +211,15 @@ class StartTLSTests(ConnectionTestCase):
         self.successResultOf(reply)
         self.failed(self.run_(self.connection.start_tls(ToProve())), "4.5.0")
 
+    def test_a_greeting_where_tls_comes_first(self) -> None:
+        """Whole or in part: it is nobody's, and must not become the greeting under TLS."""
+        greeting = b"220 injected\r\n"
+        for cut in range(1, len(greeting) + 1):
+            self.setUp()
+            self.came(greeting[:cut])
+            self.failed(self.run_(self.connection.start_tls(ToProve())), "4.5.0")
+            self.assertEqual(self.transport.started_tls, [])
+
     def test_handshake(self) -> None:
         self.greeted()
         options = ToProve()

@@ -145,8 +145,8 @@ class ClientConnection(Protocol):
         :raise HopFailure: octets came in clear behind the reply, the handshake failed, or the peer is not
             proven to be the hop.
         """
-        if self._parser.pending:
-            self.fail(failures.out_of_step(self.hop, "it sent text in clear behind its reply to STARTTLS"))
+        if self._parser.pending or self._replies:
+            self.fail(failures.out_of_step(self.hop, "it sent text in clear where TLS begins"))
         self._check()
         self._handshake = handshake
         self.transport.startTLS(handshake)
