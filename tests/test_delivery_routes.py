@@ -186,6 +186,23 @@ class LoopbackTests(TestCase):
         self.assertEqual(outcome.hop, "mx:example.nl")
 
     @inlineCallbacks
+    def test_a_dns_that_comes_back(self) -> Any:
+        """Who found no hop meanwhile is tried again, and does not wait for its time."""
+        flushes = []
+        port = self.listen("a")
+        resolver = Answers(mx=LookupFailed("SERVFAIL"))
+        relay = self.relay(
+            NextHop(f"mx:example.nl:{port}"), resolver=resolver, recovered=lambda: flushes.append(1)
+        )
+        for code in (451, 451):
+            [outcome] = (yield relay.deliver(envelope(), MESSAGE)).values()
+            self.assertEqual((outcome.reply.code, flushes), (code, []))
+        resolver.answers["mx"] = Answer((ExchangerRecord(0, "a.example.nl"),))
+        for _ in range(2):
+            [outcome] = (yield relay.deliver(envelope(), MESSAGE)).values()
+            self.assertEqual((outcome.reply.code, flushes), (250, [1]))
+
+    @inlineCallbacks
     def test_stopped_while_the_dns_is_asked(self) -> Any:
         self.server.silent = True
         relay = self.relay(NextHop("mx:example.nl"))

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from digipoort_msa import log
 from digipoort_msa.delivery import failures
 from digipoort_msa.delivery.abandonable import abandonable
-from digipoort_msa.delivery.choice import tiers
+from digipoort_msa.delivery.choice import Entry, tiers
 from digipoort_msa.delivery.client import ClientConnection, Timeouts
 from digipoort_msa.delivery.dialogue import SMTP, Dialogue
 from digipoort_msa.delivery.failures import HopFailure, NoHop
@@ -92,6 +92,7 @@ class Relay:
         self._now = now or reactor.seconds
         self._line = Line()
         self._missed = False  # some delivery found no hop since the last flush
+        self._lost = False  # the last look-up found no hop for all
         self._stopping = False
         self._hops = Hops(reactor, self._member)
         self._routes = Routes(hops, Limits(connections, messages_per_connection, idle_timeout), resolver)
@@ -192,7 +193,7 @@ class Relay:
         """The hops for one message by priority, those of one priority in the order drawn."""
         if self._settled is not None and envelope.next_hop is None:
             return self._settled
-        entries = await self._routes.entries(envelope.next_hop)
+        entries = await self._entries(envelope.next_hop)
         order: list[list[Member]] = []
         refusal = failures.STOPPING
         for tier in tiers(entries, self._random) if not self._stopping else ():
@@ -205,6 +206,18 @@ class Relay:
         if not any(order):
             raise NoHop(refusal, envelope.next_hop or str(self._routes))
         return order
+
+    async def _entries(self, next_hop: str | None) -> Sequence[Entry]:
+        """:raise NoHop: nothing is known to be tried; when there is again, that is time for a flush too."""
+        try:
+            entries = await self._routes.entries(next_hop)
+        except NoHop:
+            self._lost = self._lost or next_hop is None
+            raise
+        if self._lost and next_hop is None:
+            self._lost = False
+            self._recovered()
+        return entries
 
     def _order_for_all(self) -> list[list[Member]] | None:
         """What :meth:`_order` gives, where there is nothing to look up and nothing to draw."""
