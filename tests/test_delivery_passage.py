@@ -54,11 +54,13 @@ class SlowHop(HopProtocol):
         super().dataReceived(data)
         SlowHop.peak = max(SlowHop.peak, memory())
         self.transport.pauseProducing()
-        reactor.callLater(0.001, self._go_on)
+        self._rest = reactor.callLater(0.001, self.transport.resumeProducing)
 
-    def _go_on(self) -> None:
-        if self.connected:
-            self.transport.resumeProducing()
+    _rest: Any = None
+
+    def wake(self) -> None:
+        if self._rest is not None and self._rest.active():
+            self._rest.cancel()
 
 
 class SlowHopTests(MSATestCase):
@@ -75,6 +77,7 @@ class SlowHopTests(MSATestCase):
         factory.noisy = False
         port = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
+        self.addCleanup(lambda: [connection.wake() for connection in self.connections])
         self.relay = Relay(
             reactor, [Hop("127.0.0.1", port.getHost().port)], "msa.example.nl", ClientTLS("none")
         )
