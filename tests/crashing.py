@@ -49,6 +49,7 @@ def content(token: str) -> bytes:
 class Clients:
     """Submit until told to stop, whatever becomes of the server.
 
+    :ivar pause: seconds between each client's messages.
     :ivar acknowledged: the messages that got their 250.
     :ivar unsure: those whose end of data was sent, but whose reply never came.
     :ivar refused: those whose end of data got a 4yz that is allowed.
@@ -59,7 +60,7 @@ class Clients:
     def __init__(self, server: Server, *, allowed: tuple[int, ...] = (), pause: float = 0.0) -> None:
         """
         :param allowed: the codes with which the server may refuse for now.
-        :param pause: seconds between each client's messages.
+        :param pause: to begin with.
         """
         self.acknowledged: set[str] = set()
         self.unsure: set[str] = set()
@@ -68,7 +69,7 @@ class Clients:
         self.surprises: list[Exception] = []
         self._server = server
         self._allowed = allowed
-        self._pause = pause
+        self.pause = pause
         self._stop = Event()
         self._lock = Lock()
         self._threads = [Thread(target=self._work, args=(number,), daemon=True) for number in range(CLIENTS)]
@@ -130,7 +131,7 @@ class Clients:
             with self._lock:
                 self.unsure.remove(token)
                 (self.acknowledged if kept else self.refused).add(token)
-            if self._stop.wait(self._pause):
+            if self._stop.wait(self.pause):
                 return
 
     def _begin(self, client: RawClient, together: bytes, ahead: bytes) -> bool:
@@ -254,6 +255,7 @@ class CrashCase(SynchronousTestCase):
         clients.stop()
         where = f"DIGIPOORT_SEED={SEED}"
         self.assertEqual(clients.surprises, [], where)
+        self.hop.wait(lambda messages: len(messages) >= len(clients.acknowledged), seconds)
         self.server.await_empty_queue(seconds)
         arrived = arrivals(self.hop.messages)
         self.assertEqual(clients.acknowledged - set(arrived), set(), f"acknowledged, and lost; {where}")

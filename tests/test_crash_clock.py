@@ -1,14 +1,15 @@
 """A clock that jumps while messages come in, wait and are put off: none is lost or given up, none is tried
 without end, and nothing stands still (D2, D3).
 
-The server's clock is that of ``libfaketime``, which reads how far it is off from a file, each time anew; its
+The server's clock is that of ``libfaketime``, which reads how far it is off from a file, once a second; its
 monotonic clock is left alone, as in a machine whose clock is set.
 """
 
 import re
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 
 from tests.crashing import CLIENTS, FAULTS, CrashCase
 from tests.installed import Programs, checkout
@@ -42,12 +43,14 @@ class ClockTests(CrashCase):
             enough = hop.refused + CLIENTS
             self.until(lambda enough=enough: hop.refused >= enough, "no attempts")
             self.jump(jump)
+            self.until(self.jumped, "no jump")
         self.kill()
         clients.await_more()
         hop.refusing = None
         for jump in JUMPS[3:] * FAULTS:
             clients.await_more()
             self.jump(jump)
+            self.until(self.jumped, "no jump")
         clients.await_more()
         self.reckon()
         attempts = Counter(re.findall(r" (\S+) for \S+ deferred by", "".join(self.logs)))
@@ -58,7 +61,11 @@ class ClockTests(CrashCase):
     def fooled(self, programs: Programs) -> Programs:
         """The server, with a clock that can be set."""
         (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-        clock = (f"LD_PRELOAD={library}", f"FAKETIME_TIMESTAMP_FILE={self.clock}", "FAKETIME_NO_CACHE=1")
+        clock = (
+            f"LD_PRELOAD={library}",
+            f"FAKETIME_TIMESTAMP_FILE={self.clock}",
+            "FAKETIME_CACHE_DURATION=1",
+        )
         real = ("FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_DONT_RESET=1")
         return Programs(("env", *clock, *real, *programs.twistd), programs.msa, programs.directory)
 
@@ -67,3 +74,12 @@ class ClockTests(CrashCase):
         new = self.clock.with_suffix(".new")
         new.write_text(f"{self.offset:+d}\n")
         new.rename(self.clock)
+
+    def jumped(self) -> bool:
+        """Does the server log by the clock that was set last?  It looks at it once a second."""
+        lines = self.server.log.read_text().splitlines()
+        times = [line[:24] for line in lines[-20:] if re.match(r"\d{4}-", line)]
+        if not times:
+            return False
+        shown = datetime.strptime(times[-1], "%Y-%m-%dT%H:%M:%S%z").timestamp()
+        return abs(shown - time() - self.offset) < HOUR / 2
