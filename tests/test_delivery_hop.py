@@ -38,6 +38,12 @@ class HopTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, Hop.from_text, text)
             self.assertIn("write host:port", str(error))
 
+    def test_a_path_that_no_socket_can_have(self) -> None:
+        Hop.from_text("unix:/" + "x" * 106)
+        for path in ("x" * 107, "é" * 54):
+            error = self.assertRaises(ValueError, Hop.from_text, "unix:/" + path)
+            self.assertIn("107 octets", str(error))
+
 
 class TargetTests(SynchronousTestCase):
     def test_read_and_shown(self) -> None:

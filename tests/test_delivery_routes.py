@@ -91,10 +91,13 @@ class RoutesTests(SynchronousTestCase):
         """DANE needs to know (RFC 7672 2.2.1)."""
         record = ExchangerRecord(0, "a.example.nl")
         for authenticated in (True, False):
-            for answer in (Answer((record,), authenticated), Answer((), authenticated)):
+            for answer, secure in (
+                (Answer((record,), authenticated), authenticated),
+                (Answer((), authenticated), True),  # the name in the settings
+            ):
                 routes = Routes([NextHop("mx:example.nl")], LIMITS, Answers(mx=answer))
                 [entry] = self.successResultOf(Deferred.fromCoroutine(routes.entries()))
-                self.assertEqual([c.hop.secure for c in entry.candidates], [authenticated])
+                self.assertEqual([c.hop.secure for c in entry.candidates], [secure])
         self.assertTrue(Hop.from_text("core:25").secure)
 
     def test_where_an_operator_sends_it(self) -> None:

@@ -1,11 +1,13 @@
 """Next hops: where a relay connects to, as the settings write them and as they are."""
 
+import os
 import re
 from typing import Any
 
 from attrs import field, frozen
 
 _TEXT = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:\s]+)):(?P<port>[0-9]{1,5})")
+_LONGEST_PATH = 107  # octets of a unix socket's path (unix(7))
 _SERVICE = re.compile(r"_[A-Za-z0-9-]+\._tcp\.[^\[\]:\s]+", re.ASCII)
 
 
@@ -34,7 +36,10 @@ class Hop:
         :raise ValueError: it is none of these; the text says what would be right.
         """
         if text.startswith("unix:/") and "\0" not in text:
-            return cls("localhost", 0, text.removeprefix("unix:"))
+            path = text.removeprefix("unix:")
+            if len(os.fsencode(path)) > _LONGEST_PATH:
+                raise ValueError(f"{text!r} is no socket: a path of more than {_LONGEST_PATH} octets")
+            return cls("localhost", 0, path)
         match = _TEXT.fullmatch(text)
         if match is None or not 0 < int(match["port"]) < 65_536:
             raise ValueError(

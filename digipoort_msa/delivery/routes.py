@@ -150,8 +150,10 @@ class _Route:
 
 
 def _exchangers(mx: MX, answer: Answer[ExchangerRecord], limits: Limits) -> list[Candidate]:
-    if answer.exists and not answer.records:  # the domain itself is its exchanger (RFC 5321 5.1)
-        return [Candidate(Hop(mx.domain, mx.port, secure=answer.authenticated), limits)]
+    if answer.exists and not answer.records:
+        # The domain itself is its exchanger (RFC 5321 5.1).  Its name is the one in the settings: whoever
+        # forges this answer still has to prove that he is that host.
+        return [Candidate(Hop(mx.domain, mx.port), limits)]
     return [
         Candidate(Hop(record.host, mx.port, secure=answer.authenticated), limits, record.preference)
         for record in answer.records
