@@ -214,6 +214,13 @@ class VerdictTests(TransactionTestCase):
         self.serve(SimpleHop(answers={"DATA": [b"250 Ok\r\n"]}))
         self.assertEqual(self.codes(), {"c": "451 4.5.0"})
 
+    def test_no_verdict_of_who_is_out_of_step_stands(self) -> None:
+        """One reply too many, and what is said of one recipient is read as said of the next."""
+        for extensions in (EXTENSIONS, LOCKSTEP):
+            shifted = {"RCPT": [b"250 Ok\r\n", b"250 Ok\r\n", b"550 5.1.1 No\r\n"], "DATA": [b"250 Ok\r\n"]}
+            self.serve(SimpleHop(extensions, shifted))
+            self.assertEqual(set(self.codes(envelope(*THREE)).values()), {"451 4.5.0"})
+
 
 @proves("D2")
 class DyingTests(TransactionTestCase):

@@ -166,6 +166,11 @@ def is_the_hops(said: Reply) -> bool:
     return said.code == 421 or said.enhanced in ("4.4.2", "4.5.0")
 
 
+def is_out_of_step(said: Reply) -> bool:
+    """The hop broke the protocol (:func:`out_of_step`)."""
+    return said.enhanced == "4.5.0"
+
+
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 

@@ -52,6 +52,7 @@ def outcomes(session: Session, replies: Mapping[Path, Reply], usual: Arrival) ->
 class _Group:
     """Commands that go out as one write."""
 
+    lines: list[bytes]
     recipients: tuple[Path, ...] = ()
     mail: bool = False
     data: bool = False
@@ -67,13 +68,14 @@ class Transaction:
     replies: dict[Path, Reply] = field(factory=dict)  # what is decided
     accepted: list[Path] = field(factory=list)  # by RCPT; the end of data decides
     answered: bool = False  # the hop has said something about this message
+    _in_step: bool = False  # DATA was answered with 354: the replies before it were those of their commands
     _smtputf8: bool = field(init=False)  # MAIL declares it
 
     def __attrs_post_init__(self) -> None:
         self._smtputf8 = "SMTPUTF8" in self.session.extensions and _international(self.envelope, self.content)
 
     async def run(self) -> Mapping[Path, Reply]:
-        self.replies.update(unsuitable(self.envelope, self.content, self.session.extensions))
+        self.replies.update(self._unsuitable())
         recipients = [path for path in dict.fromkeys(self.envelope.recipients) if path not in self.replies]
         if not recipients:
             return self.replies
@@ -83,16 +85,23 @@ class Transaction:
         except HopFailure as failure:
             if not self.answered:
                 raise
+            if not self._in_step and failures.is_out_of_step(failure.reply):
+                # The replies were too many or too few: each may have been another recipient's.
+                self.replies = dict(self._unsuitable())
             self._decide(recipients, failure.reply)
         return self.replies
+
+    def _unsuitable(self) -> Mapping[Path, Reply]:
+        return unsuitable(self.envelope, self.content, self.session.extensions)
 
     async def _offer(self, recipients: list[Path]) -> None:
         connection, timeouts = self.session.connection, self.session.connection.timeouts
         for group in self._groups(recipients):
-            if group == _Group(data=True) and not self.accepted:
+            if not (group.mail or group.recipients or self.accepted):
                 return
             reset = group.mail and self.session.reset_needed
-            self._send(group, reset)
+            lines = [commands.RSET, *group.lines] if reset else group.lines
+            connection.send(b"".join(lines), len(lines))
             if reset:
                 self._expect(await connection.reply(timeouts.mail), 250)
                 self.session.reset_needed = False
@@ -120,6 +129,7 @@ class Transaction:
             self._decide(self.accepted, reply)
             return
         self._expect(reply, 354)
+        self._in_step = True
         if not self.accepted:
             await self._no_content()
             return
@@ -176,31 +186,21 @@ class Transaction:
 
     def _groups(self, recipients: list[Path]) -> Iterator[_Group]:
         if "PIPELINING" not in self.session.extensions:
-            yield _Group(mail=True)
+            yield _Group([self._mail()], mail=True)
             for path in recipients:
-                yield _Group((path,))
-            yield _Group(data=True)
+                yield _Group([self._rcpt(path)], (path,))
+            yield _Group([commands.DATA], data=True)
             return
-        mail, octets = True, 0
+        lines, octets, mail = [self._mail()], 0, True
         group: list[Path] = []
         for path in recipients:
             if octets > _LONGEST_GROUP:
-                yield _Group(tuple(group), mail)
-                mail, octets, group = False, 0, []
+                yield _Group(lines, tuple(group), mail)
+                lines, group, octets, mail = [], [], 0, False
+            lines.append(self._rcpt(path))
             group.append(path)
-            octets += len(self._rcpt(path))
-        yield _Group(tuple(group), mail, data=True)
-
-    def _send(self, group: _Group, reset: bool) -> None:
-        lines = []
-        if reset:
-            lines.append(commands.RSET)
-        if group.mail:
-            lines.append(self._mail())
-        lines += map(self._rcpt, group.recipients)
-        if group.data:
-            lines.append(commands.DATA)
-        self.session.connection.send(b"".join(lines), len(lines))
+            octets += len(lines[-1])
+        yield _Group([*lines, commands.DATA], tuple(group), mail, data=True)
 
     def _mail(self) -> bytes:
         return commands.mail(
