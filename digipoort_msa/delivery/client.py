@@ -293,7 +293,8 @@ class ClientConnection(Protocol):
         failure: Reply | None = None
         try:
             while (reply := self._parser.next_reply()) is not None:
-                reply = self._shown(reply)
+                if self._secrets or reply.code >= 400:
+                    reply = self._shown(reply)
                 if self._streaming:
                     # The hop gave up on the content; 2yz would be a promise for what it has not seen.
                     failure = reply if reply.code >= 400 else failures.out_of_step(self.hop, f"early {reply}")

@@ -38,6 +38,13 @@ class Line:
         self._called: deque[tuple[Deferred[Slots | None], Slots | None]] = deque()
         self._calling = False
 
+    def take_free(self, slots: Slots) -> bool:
+        """Take a slot where nobody has to wait; a :meth:`give` is to come if there was one."""
+        if slots.used < slots.limit and not slots.waiting:
+            slots.used += 1
+            return True
+        return False
+
     def take(self, choices: Sequence[Slots]) -> "Deferred[Slots | None]":
         """A slot of the first of ``choices`` that has one free, or of whichever has one first.
 
@@ -45,8 +52,7 @@ class Line:
             only in the first case.  Cancelling it leaves the line.
         """
         for slots in choices:
-            if slots.free and not slots.waiting:
-                slots.used += 1
+            if self.take_free(slots):
                 return succeed(slots)
         waiting: Deferred[Slots | None] = Deferred(self._step_out)
         self._places[waiting] = tuple(choices)

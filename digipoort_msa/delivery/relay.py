@@ -174,13 +174,18 @@ class Relay:
     async def _slot(self, envelope: Envelope, tried: Mapping[Hop, Reply]) -> Member:
         """A slot of the best hop that may be used."""
         while not self._stopping:
-            order = await self._order(envelope)
+            order = self._settled
+            if order is None or envelope.next_hop is not None:
+                order = await self._order(envelope)
             for tier in order:
                 choices = [m for m in tier if m.health.failing is None and m.hop not in tried]
                 if choices:
                     break
             else:
                 raise self._none_left([member for tier in order for member in tier], tried)
+            for member in choices:
+                if self._line.take_free(member.pool.slots):
+                    return member
             slots = await self._line.take([member.pool.slots for member in choices])
             for member in choices:
                 if member.pool.slots is slots:
@@ -191,8 +196,6 @@ class Relay:
 
     async def _order(self, envelope: Envelope) -> list[list[Member]]:
         """The hops for one message by priority, those of one priority in the order drawn."""
-        if self._settled is not None and envelope.next_hop is None:
-            return self._settled
         entries = await self._entries(envelope.next_hop)
         order: list[list[Member]] = []
         refusal = failures.STOPPING
