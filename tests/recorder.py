@@ -16,7 +16,7 @@ class Message(NamedTuple):
 
 
 class Recorder:
-    """Listens on a loopback port from the start until :meth:`close`.
+    """Listens on a loopback port from the start until :meth:`close`; knows every recipient but nobody@.
 
     :ivar messages: what was accepted, in order.
     :ivar refusing: what MAIL is answered with now; ``None``: 250.
@@ -108,6 +108,8 @@ class _Conversation(socketserver.StreamRequestHandler):
                     self._say("MAIL", b"250 2.1.0 Ok")
                 case "RCPT" | "DATA" if not sender:
                     self._say("another", b"503 5.5.1 MAIL first")
+                case "RCPT" if rest.startswith("TO:<nobody@"):
+                    self._say("RCPT", b"550 5.1.1 There is nobody of this name")
                 case "RCPT":
                     recipients.append(rest)
                     self._say("RCPT", b"250 2.1.5 Ok")
