@@ -87,12 +87,13 @@ CREATE TABLE message (
     sealed_by    TEXT,           -- the name of the key that encrypts the content; NULL: none
     in_row       INTEGER NOT NULL  -- 1: its content is in the table below; 0: in bodies/<queue id>
 );
--- Apart from its message, which is written anew with each attempt and read for each list.
+-- Apart from its message, which is written anew with each attempt and read for each list.  Not WITHOUT ROWID:
+-- rows of some KiB cost more than twice as much in an index.
 CREATE TABLE content (
     queue_id TEXT PRIMARY KEY,
     octets   BLOB NOT NULL
-) WITHOUT ROWID;
-INSERT INTO content SELECT queue_id, content FROM message_1 WHERE content IS NOT NULL;
+);
+INSERT INTO content (queue_id, octets) SELECT queue_id, content FROM message_1 WHERE content IS NOT NULL;
 INSERT INTO message SELECT queue_id, realm, account, session_id, reverse_path, parameters, received_at, since,
     CASE WHEN missing = 0 THEN next_attempt END, NULL, NULL, CASE WHEN removing = 1 THEN 'remove' END, size,
     eight_bit, NULL, NULL, content IS NOT NULL FROM message_1;
