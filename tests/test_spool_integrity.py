@@ -6,7 +6,9 @@ from pathlib import Path
 from unittest import mock
 
 from digipoort_msa.spool import integrity
+from digipoort_msa.spool.bodies import Bodies
 from digipoort_msa.spool.integrity import Finding, Verification
+from digipoort_msa.spool.rows import Stored
 from digipoort_msa.spool.sealing import Sealing
 from digipoort_msa.spool.states import State
 from tests.inspecting import BIG, InspectionTestCase
@@ -138,20 +140,17 @@ class IntegrityTests(InspectionTestCase):
     def test_a_message_that_goes_meanwhile(self) -> None:
         """It looks damaged when its file is gone, and its row is gone as well when it is looked at again."""
         queue_id = self.kept(BIG)
-        show = self.inspection.show
+        check = integrity.check
 
-        def shown_and_gone(wanted: str) -> object:
-            message = show(wanted)
+        def gone_and_checked(stored: Stored, bodies: Bodies) -> None:
             for table in ("message", "recipient"):
                 self.sql(f"DELETE FROM {table} WHERE queue_id = ?", queue_id)
             (self.bodies / queue_id).unlink()
-            return message
+            check(stored, bodies)
 
-        with (
-            mock.patch.object(self.inspection, "show", shown_and_gone),
-            mock.patch.object(self.inspection, "stored", return_value=self.inspection.stored(queue_id)),
-        ):
+        with mock.patch.object(integrity, "check", gone_and_checked):
             self.assertEqual([], self.findings())
+        self.assertEqual([], self.sql("SELECT * FROM message"))
 
     def test_no_digest(self) -> None:
         """What an earlier release has kept is checked by its size."""

@@ -5,13 +5,15 @@ left over.  On a running MSA messages come and go meanwhile: what looks damaged 
 has ended by then was not.
 """
 
+import json
 import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
@@ -19,14 +21,15 @@ from digipoort_msa.interfaces import Damaged
 from digipoort_msa.spool import schema
 from digipoort_msa.spool.content import check
 from digipoort_msa.spool.inspection import Inspection
+from digipoort_msa.spool.rows import Stored
 from digipoort_msa.spool.schema import SpoolError
 from digipoort_msa.spool.sealing import sealed_size
 from digipoort_msa.spool.selection import is_queue_id
-from digipoort_msa.spool.states import STORED
-from digipoort_msa.spool.views import Message, Unreadable
+from digipoort_msa.spool.views import ATTEMPT, MORE, NO_SENSE, RECIPIENT, SUMMARY, Message, message
 
 # ruff: noqa: S608 -- SQL is put together from constants alone; every value is bound.
-_PAGE = 500  # rows that are read at once
+_PAGE = 100  # messages that are read at once, with all their recipients
+_STRAYS = 500  # of a table, that are told of
 _YOUNG = 60.0  # seconds: a file that young may be about to have its row, or have just lost it
 _LONGEST = 200  # characters of what SQLite says
 
@@ -83,55 +86,74 @@ class Verification:
             yield Finding("database", str(error))
 
     def _messages(self) -> Iterator[Finding]:
-        last, total = -(2**63), self._total()
-        while True:
-            with self._inspection.reading():
-                rows = self._inspection.connection.execute(
-                    "SELECT rowid, queue_id, typeof(queue_id) FROM message WHERE rowid > ?"
-                    " ORDER BY rowid LIMIT ?",
-                    (last, _PAGE),
-                ).fetchall()
-            for rowid, queue_id, kind in rows:
-                last = rowid
+        total, page = self._total(), self._page(-(2**63))
+        while page:
+            for _, queue_id, found in page:
                 self.checked += 1
-                if kind == "text":
-                    yield from self._message(queue_id)
-                else:
-                    yield Finding("database", f"a message's queue id is {kind} where a text should be")
+                fault = found if isinstance(found, str) else self._fault(found)
+                if fault is not None:
+                    yield Finding(queue_id, fault)
                 if self._progress is not None:
                     self._progress(self.checked, max(total, self.checked))
-            if len(rows) < _PAGE:
-                return
+            page = self._page(page[-1][0])
 
-    def _message(self, queue_id: str) -> Iterator[Finding]:
-        fault = self._fault(queue_id)
-        if fault is not None and self._inspection.unknown((queue_id,)):
-            return  # it has ended meanwhile
-        if fault is not None:
-            yield Finding(queue_id, fault)
+    def _page(self, last: int) -> list[tuple[int, str, Message | str]]:
+        """The messages after a row: its number, the queue id, and the message or what is wrong with its rows.
 
-    def _fault(self, queue_id: str) -> str | None:
+        All of it is of one moment: what makes no sense is no message that has just ended.
+        """
+        connection = self._inspection.connection
+        page: list[tuple[int, str, Message | str]] = []
+        with self._inspection.reading(), self._inspection.one_view():
+            rows, summaries, more = (
+                connection.execute(
+                    f"SELECT {columns} FROM message AS m WHERE rowid > ? ORDER BY rowid LIMIT ?",
+                    (last, _PAGE),
+                ).fetchall()
+                for columns in ("rowid, typeof(queue_id), queue_id", SUMMARY, MORE)
+            )
+            wanted = json.dumps([str(queue_id) for _, _, queue_id in rows])
+            recipients = self._of_messages("recipient", RECIPIENT, wanted)
+            attempts = self._of_messages("attempt", ATTEMPT, wanted)
+        for (rowid, kind, queue_id), one, rest in zip(rows, summaries, more, strict=True):
+            found: Message | str
+            try:
+                found = message(one, rest, recipients.get(queue_id, ()), attempts.get(queue_id, ()), None)
+            except NO_SENSE as error:
+                found = f"its rows in the database make no sense: {error}"
+            if kind == "text":
+                page.append((rowid, queue_id, found))
+            else:
+                text = f"a message's queue id is {kind} where a text should be"
+                page.append((rowid, "database", text))
+        return page
+
+    def _of_messages(self, table: str, columns: str, wanted: str) -> dict[str, list[Sequence[Any]]]:
+        """The rows of some messages in another table, by the queue id."""
+        found: dict[str, list[Sequence[Any]]] = {}
+        for queue_id, *row in self._inspection.connection.execute(
+            f"SELECT queue_id, {columns} FROM {table} WHERE queue_id IN (SELECT value FROM json_each(?))",
+            (wanted,),
+        ):
+            found.setdefault(queue_id, []).append(row)
+        return found
+
+    def _fault(self, message: Message) -> str | None:
         try:
-            message = self._inspection.show(queue_id)
-            if message is None:
-                return None
-            if isinstance(message, Unreadable):
-                return f"its rows in the database make no sense: {message.why}"
-            return self._content(message)
+            fault = self._content(message)
         except (Damaged, SpoolError) as error:
-            return str(error)
+            fault = str(error)
         except OSError as error:
-            return f"its content cannot be read: {error.strerror}"
+            fault = f"its content cannot be read: {error.strerror}"
+        if fault is not None and self._inspection.unknown((message.summary.queue_id,)):
+            return None  # it has ended meanwhile
+        return fault
 
     def _content(self, message: Message) -> str | None:
         queue_id, size = message.summary.queue_id, message.summary.size
         self.without_digest += message.digest is None
-        if message.in_row and self._quick:
-            return None
         if not self._quick:
-            stored = self._inspection.stored(queue_id, STORED)
-            if stored is not None:
-                check(stored, self._inspection.bodies)
+            check(self._stored(message), self._inspection.bodies)
         if message.in_row:
             return None
         with self._inspection.bodies.open(queue_id) as file:
@@ -141,6 +163,24 @@ class Verification:
             return f"its body file has {status.st_size} octets where {due} were kept"
         return None
 
+    def _stored(self, message: Message) -> Stored:
+        """The message with its octets, where they are in the database."""
+        row = None
+        if message.in_row:
+            with self._inspection.reading():
+                row = self._inspection.connection.execute(
+                    "SELECT octets FROM content WHERE queue_id = ?", (message.summary.queue_id,)
+                ).fetchone()
+        return Stored(
+            message.envelope,
+            message.summary.size,
+            message.eight_bit,
+            None if row is None else row[0],
+            message.since,
+            digest=None if message.digest is None else bytes.fromhex(message.digest),
+            sealed_by=message.sealed_by,
+        )
+
     def _strays(self) -> Iterator[Finding]:
         """Rows that belong to no message."""
         for table in ("content", "recipient", "attempt"):
@@ -148,7 +188,7 @@ class Verification:
                 rows = self._inspection.connection.execute(
                     f"SELECT DISTINCT CAST(queue_id AS TEXT) FROM {table} AS t"
                     " WHERE NOT EXISTS (SELECT 1 FROM message AS m WHERE m.queue_id = t.queue_id) LIMIT ?",
-                    (_PAGE,),
+                    (_STRAYS,),
                 ).fetchall()
             for (queue_id,) in rows:
                 yield Finding(queue_id, f"it has rows in the table {table}, and no message")

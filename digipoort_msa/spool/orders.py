@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from attrs import Factory, define, evolve, frozen
@@ -309,6 +310,11 @@ def _facts(connection: sqlite3.Connection, queue_ids: Sequence[str]) -> dict[str
         {"wanted": json.dumps(list(queue_ids))},
     )
     return {
-        queue_id: _Facts(queue_id, realm, wish, bool(in_row), frozenset(json.loads(states)))
+        queue_id: _Facts(queue_id, realm, wish, bool(in_row), _states(states))
         for queue_id, realm, wish, in_row, states in rows
     }
+
+
+@lru_cache(100)
+def _states(text: str) -> frozenset[str]:
+    return frozenset(json.loads(text))

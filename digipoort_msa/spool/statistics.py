@@ -1,6 +1,5 @@
 """How much is in a spool, and how old it is."""
 
-import json
 import os
 from array import array
 
@@ -8,7 +7,7 @@ from attrs import Factory, define, frozen
 
 from digipoort_msa.spool.inspection import Inspection
 from digipoort_msa.spool.states import STORED, WAITING, State, rows_in
-from digipoort_msa.spool.views import STATES
+from digipoort_msa.spool.views import NO_SENSE, STATES, states_of
 
 # ruff: noqa: S608 -- SQL is put together from constants alone; every value is bound.
 
@@ -73,9 +72,9 @@ def statistics(inspection: Inspection) -> Statistics:
         rows = connection.execute(f"SELECT realm, received_at, size, {STATES} FROM message AS m")
         for realm, received_at, size, text in rows:
             try:
-                states = {State(state): count for state, count in json.loads(text).items()}
+                states = states_of(text)
                 received, length = float(received_at), int(size)
-            except (TypeError, ValueError):
+            except NO_SENSE:
                 unreadable += 1
                 continue
             for state, count in states.items():

@@ -1,7 +1,9 @@
 """What an operator sees of a message: values, and how they are read from rows whose sense nobody warrants."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from attrs import frozen
@@ -10,7 +12,7 @@ from digipoort_msa.smtp.envelope import Envelope, Path
 from digipoort_msa.smtp.reply import Reply
 from digipoort_msa.spool.rows import decode_parameters, decode_recipient_parameters, decode_reply
 from digipoort_msa.spool.selection import is_queue_id
-from digipoort_msa.spool.states import UNFINISHED, WAITING, State, rows_in
+from digipoort_msa.spool.states import STORED, UNFINISHED, WAITING, State, rows_in
 
 # ruff: noqa: S608 -- SQL is put together from constants alone; every value is bound.
 
@@ -33,7 +35,7 @@ class Summary:
     received_at: float
     size: int
     sender: Path
-    states: dict[State, int]  # how many recipients are in each state that occurs
+    states: Mapping[State, int]  # how many recipients are in each state that occurs
     next_attempt: float | None  # None: nothing left to try, or something stands in the way
     wish: str | None  # an operator's that the MSA has not carried out yet: "remove" or "return"
     next_hop: str | None  # an operator's choice
@@ -127,8 +129,38 @@ def _optional(text: object) -> str | None:
     return None if text is None else _clean(text)
 
 
+# In a long list the same few values come again and again; each of them is taken apart once.
+_REMEMBERED = 256
+
+
+@lru_cache(_REMEMBERED)
+def _path(text: object) -> Path:
+    return Path.from_text(_clean(text))
+
+
+_decoded = lru_cache(_REMEMBERED)(decode_reply)
+_parameters = lru_cache(_REMEMBERED)(decode_parameters)
+_recipient_parameters = lru_cache(_REMEMBERED)(decode_recipient_parameters)
+
+
 def _reply(text: str | None) -> Reply | None:
-    return None if text is None else decode_reply(text)
+    return None if text is None else _decoded(text)
+
+
+@lru_cache(_REMEMBERED)
+def _one_recipient(text: str) -> tuple[Path, Reply | None, str | None]:
+    path, reply, reason = json.loads(text)
+    return Path.from_text(_clean(path)), _reply(reply), _optional(reason)
+
+
+@lru_cache(_REMEMBERED)
+def states_of(text: str) -> Mapping[State, int]:
+    """What :data:`STATES` selects, in the order of :data:`STORED`.
+
+    :raise NO_SENSE: a state is none.
+    """
+    states = {State(state): count for state, count in json.loads(text).items()}
+    return MappingProxyType({state: states[state] for state in STORED if state in states})
 
 
 def summary(row: Sequence[Any]) -> Summary | Unreadable:
@@ -156,22 +188,22 @@ def _summary_of(
         raise ValueError("this is not a queue id")
     if recipient is None:
         raise ValueError("it has no recipients")
-    path, reply, reason = json.loads(recipient)
+    path, reply, reason = _one_recipient(recipient)
     return Summary(
         queue_id=queue_id,
         realm=_clean(realm),
         account=_clean(account),
         received_at=float(received_at),
         size=int(size),
-        sender=Path.from_text(_clean(reverse_path)),
-        states={State(state): count for state, count in json.loads(states).items()},
+        sender=_path(reverse_path),
+        states=states_of(states),
         next_attempt=None if next_attempt is None else float(next_attempt),
         wish=_optional(wish),
         next_hop=_optional(next_hop),
         sealed=bool(sealed),
-        recipient=Path.from_text(_clean(path)),
-        reply=_reply(reply),
-        reason=_optional(reason),
+        recipient=path,
+        reply=reply,
+        reason=reason,
     )
 
 
@@ -189,7 +221,7 @@ def message(
     summary = _summary_of(*row)
     session_id, parameters, since, eight_bit, in_row, digest, sealed_by, sequence = more
     shown = [_recipient(*each) for each in recipients]
-    given = [decode_recipient_parameters(parameters) for *_, parameters, _, _ in recipients]
+    given = [_recipient_parameters(parameters) for *_, parameters, _, _ in recipients]
     envelope = Envelope(
         queue_id=summary.queue_id,
         realm=summary.realm,
@@ -198,7 +230,7 @@ def message(
         reverse_path=summary.sender,
         recipients=tuple(recipient.path for recipient in shown),
         received_at=summary.received_at,
-        parameters=decode_parameters(parameters),
+        parameters=_parameters(parameters),
         recipient_parameters={
             recipient.path: said for recipient, said in zip(shown, given, strict=True) if said is not None
         },
@@ -230,7 +262,7 @@ def _recipient(
     reason: str | None,
 ) -> Recipient:
     return Recipient(
-        path=Path.from_text(_clean(path)),
+        path=_path(path),
         state=State(state),
         attempts=int(attempts),
         reply=_reply(reply),
@@ -241,4 +273,4 @@ def _recipient(
 
 
 def _attempt(at: float, hop: str, reply: str, recipients: str) -> Attempt:
-    return Attempt(float(at), _clean(hop), decode_reply(reply), tuple(map(str, json.loads(recipients))))
+    return Attempt(float(at), _clean(hop), _decoded(reply), tuple(map(str, json.loads(recipients))))

@@ -207,7 +207,7 @@ def _due(at: float | None, now: float) -> str:
 
 
 def _states(one: Summary) -> str:
-    return ", ".join(f"{one.states[state]} {state}" for state in STORED if state in one.states)
+    return ", ".join(f"{count} {state}" for state, count in one.states.items())
 
 
 def _first(one: Summary) -> str:

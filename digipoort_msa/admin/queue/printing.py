@@ -21,7 +21,7 @@ def moment(seconds: float | None) -> str:
     if seconds is None:
         return ""
     try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        return f"{datetime.fromtimestamp(seconds, UTC).isoformat(' ', 'seconds')[:19]}Z"
     except (ValueError, OverflowError, OSError):  # a row can say anything
         return repr(seconds)
 
@@ -47,8 +47,8 @@ def stream_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> N
             max(width, *map(len, column))
             for width, column in zip(widths, zip(*piece, strict=True), strict=True)
         ]
-        lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in piece)
-        click.echo("\n".join(lines))
+        line = "  ".join(f"{{:{width}}}" for width in widths).format
+        click.echo("\n".join(line(*row).rstrip() for row in piece))
         piece = []
 
 
