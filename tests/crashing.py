@@ -240,7 +240,7 @@ class CrashCase(SynchronousTestCase):
             if monotonic() > end or self.submitting.surprises:
                 logged = self.server.logged()[-10_000:]
                 raise AssertionError(f"not so far: {state}; {self.submitting.surprises}\n{logged}")
-            sleep(0.01)
+            sleep(0.05)
 
     def reckon(
         self, *, unsure: frozenset[str] = frozenset(), sweep: bool = False, seconds: float = 60

@@ -36,7 +36,7 @@ class ClockTests(CrashCase):
         queue = {"first-delay": DELAY, "delay-factor": 1.0, "jitter": 0.0, "give-up-after": 12 * HOUR}
         began = monotonic()
         self.serve(hop, {"queue": queue}, programs=self.fooled(checkout()), folder=folder)
-        clients = self.clients(pause=0.2)
+        clients = self.clients(pause=0.5)
         hop.refusing = b"451 4.3.0 later"
         for jump in JUMPS[:3]:
             clients.await_more()

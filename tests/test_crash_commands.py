@@ -71,7 +71,7 @@ class KilledCommandTests(CrashCase):
         )
         end = monotonic() + 60
         while process.poll() is None and not self.at_work(process.pid) and monotonic() < end:
-            sleep(0.001)
+            sleep(0.005)
         sleep(moment)
         process.kill()
         return process.wait()
