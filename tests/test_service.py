@@ -23,8 +23,9 @@ from digipoort_msa.accounts.stores import open_accounts
 from digipoort_msa.config.settings import Realm, Settings
 from digipoort_msa.policy.addresses import BoundSender, Recipients, Senders
 from digipoort_msa.policy.headers import HeaderRules
-from digipoort_msa.service import Options, SubmissionService, TwistdService, make_service, makeService
+from digipoort_msa.service import Options, make_service, makeService
 from digipoort_msa.service.listeners import certificate_names, digest_hosts
+from digipoort_msa.service.msa import SubmissionService, TwistdService
 from digipoort_msa.service.realms import make_policies
 from digipoort_msa.spool.schema import SpoolError
 from tests.configurations import with_files

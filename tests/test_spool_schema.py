@@ -144,7 +144,9 @@ class MigrationTests(SynchronousTestCase):
     def test_every_message_and_recipient_comes_over(self) -> None:
         with closing(schema.connect(self.directory)) as connection:
             rows = self.rows(
-                connection, "SELECT queue_id, next_attempt, wish, octets FROM message LEFT JOIN content USING (queue_id) ORDER BY 1"
+                connection,
+                "SELECT queue_id, next_attempt, wish, octets FROM message"
+                " LEFT JOIN content USING (queue_id) ORDER BY 1",
             )
             ids = [f"{number:016}" for number in range(1, 6)]
             self.assertEqual(ids, [row[0] for row in rows])

@@ -1,18 +1,45 @@
-"""``digipoort-msa``: the operator's command, and where its groups come together."""
+"""``digipoort-msa``: the operator's command, and where its groups come together.
 
+A group's module is imported when one of its commands is run: most of a short command's time would be spent
+on importing the others'.
+"""
+
+from importlib import import_module
 from pathlib import Path
 
 import click
 
 from digipoort_msa import __version__, config
-from digipoort_msa.admin.account import account
 from digipoort_msa.admin.console import Console, NotConfigured, json_option, pass_console, print_json
-from digipoort_msa.admin.queue import queue
-from digipoort_msa.admin.sandbox import sandbox
-from digipoort_msa.service.checking import unusable
+
+#: Each is named as its module in this package, and as the command or group in there.
+_ELSEWHERE = {
+    "account": "Manage the accounts of a realm.",
+    "queue": "Show and manage the messages in the spool.",
+    "sandbox": "Run a complete MSA on this machine, to try a client against.",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Those of this module, and those elsewhere."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), *_ELSEWHERE])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in _ELSEWHERE:
+            return super().get_command(context, name)
+        found: click.Command = getattr(import_module(f"digipoort_msa.admin.{name}"), name)
+        return found
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of the help text, for which nothing need be imported."""
+        with formatter.section("Commands"):
+            own = {name: command.get_short_help_str(100) for name, command in self.commands.items()}
+            formatter.write_dl(sorted({**own, **_ELSEWHERE}.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="digipoort-msa")
 @click.option(
     "--config",
@@ -42,6 +69,8 @@ def check(console: Console, as_json: bool) -> None:
     """
     try:
         settings = console.load(files=True)
+        from digipoort_msa.service.checking import unusable
+
         if problems := tuple(unusable(settings)):
             raise NotConfigured(config.ConfigError(problems, console.config))
     except NotConfigured as error:
@@ -55,8 +84,3 @@ def check(console: Console, as_json: bool) -> None:
         print_json(config.as_document(settings))
     else:
         click.echo(config.as_toml(settings), nl=False)
-
-
-main.add_command(account)
-main.add_command(queue)
-main.add_command(sandbox)

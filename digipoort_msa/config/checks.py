@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from ipaddress import ip_address
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 from twisted.internet.endpoints import serverFromString
 
 from digipoort_msa.config.delivery import Delivery, Hops
@@ -164,6 +162,10 @@ def _senders(settings: Settings) -> Iterator[Problem]:
 
 
 def _url_fault(url: str) -> str | None:
+    # Where there is no URL, nobody need wait for SQLAlchemy.
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         dialect = make_url(url).get_dialect()
         dialect.import_dbapi()

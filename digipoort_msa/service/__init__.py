@@ -9,17 +9,16 @@ import os
 import sys
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService
 from twisted.python import usage
 
 from digipoort_msa import config
 from digipoort_msa.config.settings import Settings
-from digipoort_msa.server.tls import TLSFilesError
-from digipoort_msa.service.msa import SubmissionService, TwistdService
 
-__all__ = ["Options", "SubmissionService", "TwistdService", "makeService", "make_service"]
+if TYPE_CHECKING:  # the operator's commands take modules of this room, and need not wait for the whole MSA
+    from digipoort_msa.service.msa import SubmissionService
 
 
 class Options(usage.Options):
@@ -32,6 +31,9 @@ def makeService(options: Options) -> IService:
     """What twistd calls.  A configuration that cannot be used ends the program with EX_CONFIG."""
     from twisted.internet import reactor
 
+    from digipoort_msa.server.tls import TLSFilesError
+    from digipoort_msa.service.msa import TwistdService
+
     # Twisted's own choice is the wall clock: with that turned forward every timeout would be over, and with
     # it turned back nothing would happen until it is where it was.  Nothing has been scheduled yet.
     reactor.seconds = monotonic  # type: ignore[method-assign]
@@ -42,9 +44,11 @@ def makeService(options: Options) -> IService:
         raise SystemExit(os.EX_CONFIG) from None
 
 
-def make_service(settings: Settings, reactor: Any) -> SubmissionService:
+def make_service(settings: Settings, reactor: Any) -> "SubmissionService":
     """The whole MSA, not yet started.
 
     :raise TLSFilesError, ValueError, OSError: a file that the settings name cannot be used.
     """
+    from digipoort_msa.service.msa import SubmissionService
+
     return SubmissionService(settings, reactor)

@@ -43,7 +43,7 @@ class SubmissionService(MultiService):
         )
         self.spool = make_spool(settings, reactor)
         self.deliveries = Deliveries(settings, reactor, lambda realm: self.queues.flush(realm))
-        self.queues = make_queues(settings, reactor, self.spool, self.deliveries)
+        self.queues = make_queues(settings, reactor, self.spool, self.deliveries.of)
         self._accounts = Accounts(
             settings, reactor, lambda realm: self.deliveries.intake_of(realm, self.spool)
         )

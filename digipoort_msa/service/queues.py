@@ -7,10 +7,10 @@ from typing import Any
 from digipoort_msa.config.files import encryption_keys
 from digipoort_msa.config.settings import Queue as QueueSettings
 from digipoort_msa.config.settings import Realm, Settings
+from digipoort_msa.interfaces import IDelivery
 from digipoort_msa.notification.notifications import Notifications
 from digipoort_msa.notification.templates import Texts
 from digipoort_msa.policy.addresses import AddressPatterns, is_own
-from digipoort_msa.service.deliveries import Deliveries
 from digipoort_msa.smtp.envelope import Envelope
 from digipoort_msa.spool.queue import Queue
 from digipoort_msa.spool.queues import Queues
@@ -50,7 +50,9 @@ def make_sealing(settings: Settings) -> Sealing | None:
         raise ValueError(f"spool.encryption-key-file = {file}: {error}") from error
 
 
-def make_queues(settings: Settings, reactor: Any, spool: Spool, deliveries: Deliveries) -> Queues:
+def make_queues(
+    settings: Settings, reactor: Any, spool: Spool, delivery_of: Callable[[Realm], IDelivery]
+) -> Queues:
     """:raise ValueError: the texts of notifications cannot be used."""
     return Queues(
         spool,
@@ -59,7 +61,7 @@ def make_queues(settings: Settings, reactor: Any, spool: Spool, deliveries: Deli
             Queue(
                 realm.name,
                 spool,
-                deliveries.of(realm),
+                delivery_of(realm),
                 make_notifications(settings, realm),
                 reactor,
                 schedule=make_schedule(settings.queue_of(realm)),

@@ -147,7 +147,7 @@ RECIPIENT_NOT_ALLOWED = reply(550, "5.7.1", "This account may not send to this a
 HEADER_TOO_BIG = reply(552, "5.3.4", "The header section is larger than the message flow allows")
 LOCAL_ERROR = reply(451, "4.3.0", "A local error; nothing was queued; try again later")
 NOT_STORED = reply(451, "4.3.0", "The message could not be stored; try again later")
-INSUFFICIENT_STORAGE = reply(452, "4.3.1", "Insufficient system storage; try again later")  # MAIL, end of data
+INSUFFICIENT_STORAGE = reply(452, "4.3.1", "Insufficient system storage; try again later")
 
 # -- a message that goes through to a next hop, where the hop itself says nothing --------------------
 NO_HOP = reply(451, "4.4.1", "No next hop is ready for a message now; try again later")  # MAIL
