@@ -112,6 +112,22 @@ class MaildirTests(SynchronousTestCase):
         grandparent = self.folder.parent.parent
         self.assertLessEqual({self.folder, self.folder.parent, grandparent, grandparent.parent}, set(synced))
 
+    def test_what_readers_keep_is_listed_when_it_has_changed(self) -> None:
+        """A reader may keep 100,000 messages; one that has just been moved there is seen all the same."""
+        self.deliver(queue_id="Q1")
+        listed: list[str] = []
+        listdir = os.listdir
+        self.patch(os, "listdir", lambda folder: listed.append(folder) or listdir(folder))
+        cur = self.folder / "cur"
+        os.utime(cur, (1.0, 1.0))
+        for number in range(5):
+            self.deliver(queue_id=f"R{number}")
+        self.assertEqual(listed, [cur])
+        for number in range(5):  # each within the same tick as the one before
+            (self.folder / f"new/R{number}").rename(cur / f"R{number}:2,S")
+            self.deliver(queue_id=f"R{number}")
+        self.assertEqual(self.files(), [*(f"cur/R{number}:2,S" for number in range(5)), "new/Q1"])
+
     def test_ids_that_begin_alike(self) -> None:
         self.deliver(queue_id="Q1")
         self.deliver(queue_id="Q12")

@@ -11,6 +11,7 @@ file and makes no second one, in ``cur`` too, where a reader moves it and adds f
 import errno
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ from digipoort_msa.smtp.reply import Reply, reply
 T = TypeVar("T")
 
 _FOLDERS = ("tmp", "new", "cur")
+_TICK = 2_000_000_000  # nanoseconds, the longest that a file system's time may stand still
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
@@ -42,6 +44,7 @@ class Maildir:
         :param pool: a started thread pool: files are written there, never in the reactor.
         """
         self._folder = folder
+        self._read = _Read(folder / "cur")
         self._reactor = reactor
         self._pool = pool
 
@@ -56,7 +59,7 @@ class Maildir:
     async def _deliver(self, envelope: Envelope, content: IContent) -> Mapping[Path, Outcome]:
         if not _NAME.fullmatch(envelope.queue_id):
             raise ValueError(f"a queue id that cannot be a file's name: {envelope.queue_id!r}")
-        file = _File(self._folder, envelope.queue_id)
+        file = _File(self._folder, envelope.queue_id, self._read)
         reader = content.open()
         try:
             verdict = await self._store(file, reader, content.size)
@@ -94,11 +97,34 @@ def _stored(file: "_File") -> Reply:
     return reply(250, "2.0.0", f"delivered into {file.path.parent.parent}")
 
 
+class _Read:
+    """The names in ``cur``, without their flags; listed anew only when the folder has changed."""
+
+    def __init__(self, folder: FilePath) -> None:
+        self.folder = folder
+        self._known: tuple[int, frozenset[str]] = (-1, frozenset())  # as of which change of the folder
+
+    def holds(self, name: str) -> bool:
+        """:raise OSError: it cannot be told."""
+        try:
+            changed = self.folder.stat().st_mtime_ns
+            known, names = self._known  # one value: several threads are here
+            if changed != known:
+                names = frozenset(entry.partition(":")[0] for entry in os.listdir(self.folder))
+                # A change within the tick of the file system's clock would leave no trace.
+                settled = time.time_ns() - changed > _TICK
+                self._known = (changed if settled else -1, names if settled else frozenset())
+        except FileNotFoundError:
+            return False
+        return name in names
+
+
 class _File:
     """One message's file; every method blocks and raises ``OSError``."""
 
-    def __init__(self, folder: FilePath, name: str) -> None:
+    def __init__(self, folder: FilePath, name: str, read: "_Read") -> None:
         self._folder = folder
+        self._read = read
         self._draft = folder / "tmp" / name
         self.path = folder / "new" / name
         self._descriptor: int | None = None
@@ -106,16 +132,11 @@ class _File:
 
     def exists(self) -> bool:
         """An earlier delivery has made it, and may have died before that was durable: now it is."""
-        new, cur = self.path.parent, self._folder / "cur"
         if self.path.exists():
-            _sync(new)
+            _sync(self.path.parent)
             return True
-        try:
-            read = os.listdir(cur)
-        except FileNotFoundError:
-            return False
-        if any(name.partition(":")[0] == self.path.name for name in read):
-            _sync(cur)
+        if self._read.holds(self.path.name):
+            _sync(self._read.folder)
             return True
         return False
 
