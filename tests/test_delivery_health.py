@@ -131,10 +131,24 @@ class FlappingTests(HealthTestCase):
         self.health.worked()
         self.assertEqual(self.fail_and_recover(), 5)
 
+    def test_what_waits_is_not_thrown_at_it_each_time(self) -> None:
+        """It is asked and answers, and fails at the first message: the next recovery has to be borne out."""
+        recovered = []
+        for _ in range(4):
+            self.fail_and_recover()
+            recovered.append(self.told.count("recovered"))
+        self.assertEqual(recovered, [1, 1, 1, 1])
+        self.health.worked()
+        self.health.worked()
+        self.assertEqual(self.told.count("recovered"), 2)
+        self.fail_and_recover()
+        self.assertEqual(self.told.count("recovered"), 3)
+
     def test_or_it_is_long_ago(self) -> None:
         self.fail_and_recover()
         self.clock.advance(41)
         self.assertEqual(self.fail_and_recover(), 5)
+        self.assertEqual(self.told.count("recovered"), 2)
 
     def test_what_ends_during_a_rest_does_not_count(self) -> None:
         self.health.failed(DOWN)

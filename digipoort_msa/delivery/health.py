@@ -10,6 +10,8 @@ end, it counts.
 
 A hop that takes connections and loses every message would recover at each probe: its rests go on growing
 until a transaction comes to its end, or until it has done without a rest for as long as the longest one.
+Nor is everything that waits thrown at it each time: after a recovery that no transaction has borne out, the
+next is told only when one has.
 """
 
 from collections.abc import Callable
@@ -64,7 +66,7 @@ class Health:
         :param random: from 0 to 1.
         :param probe: opens a session with the hop; :class:`HopFailure` where it cannot.
         :param changed: told whenever the hop rests, or may be used again.
-        :param recovered: told when it may be used again.
+        :param recovered: told when it may be used again, and what waits for it may be tried.
         """
         self.failing: Failing | None = None
         self._reactor = reactor
@@ -76,6 +78,8 @@ class Health:
         self._recovered = recovered
         self._rest = rests.first  # the next one
         self._breaks = 0
+        self._proven = True  # the last recovery has been borne out, as above
+        self._doubted = False  # it failed before that, so that the next recovery is to be proven first
         self._well_since = reactor.seconds()
         self._end: IDelayedCall | None = None  # of the rest
         self._probing: Deferred[Any] | None = None
@@ -89,6 +93,8 @@ class Health:
         now = self._reactor.seconds()
         if now - self._well_since > self._rests.longest:
             self._rest = self._rests.first
+            self._proven = True
+        self._doubted = not self._proven
         self._begin_rest(Failing(now, reply))
         self._changed()
 
@@ -101,8 +107,13 @@ class Health:
     def worked(self) -> None:
         """A transaction came to its end, whatever the hop said to it."""
         self._breaks = 0
-        if self.failing is None:
-            self._rest = self._rests.first
+        if self.failing is not None:
+            return
+        self._rest = self._rests.first
+        self._proven = True
+        if self._doubted:
+            self._doubted = False
+            self._recovered()
 
     def stop(self) -> None:
         """No rest ends any more, and no probe."""
@@ -146,6 +157,8 @@ class Health:
         log.emit(log.HOP_RECOVERED, hop=self._hop, seconds=round(now - failing.since))
         self.failing = None
         self._breaks = 0
+        self._proven = False
         self._well_since = now
         self._changed()
-        self._recovered()
+        if not self._doubted:
+            self._recovered()
