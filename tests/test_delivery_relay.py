@@ -31,6 +31,12 @@ class RelayTestCase(SynchronousTestCase):
             endpoint=self.network.endpoint,
             **settings,
         )
+        self.addCleanup(self.leave, self.relay, self.clock)
+
+    def leave(self, relay: Relay, clock: Clock) -> None:
+        """Nothing of one test lives on in the next."""
+        relay.stop(0)
+        clock.advance(0)
 
     def outcome(self, delivery: Deferred[Any]) -> tuple[str, str]:
         [outcome] = self.successResultOf(delivery).values()
