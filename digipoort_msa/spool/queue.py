@@ -15,7 +15,7 @@ second, and carries out what operators want while it is paused.
 """
 
 import random
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
@@ -24,8 +24,8 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from digipoort_msa import log
-from digipoort_msa.interfaces import Damaged, IDelivery, INotifications
-from digipoort_msa.smtp.envelope import Outcome, Path
+from digipoort_msa.interfaces import Damaged, IContent, IDelivery, INotifications
+from digipoort_msa.smtp.envelope import Envelope, Outcome, Path
 from digipoort_msa.spool.disk import reply_to
 from digipoort_msa.spool.rows import Attempt, DueMessages, DueQuery, Stored
 from digipoort_msa.spool.schedule import Schedule
@@ -35,6 +35,8 @@ from digipoort_msa.spool.verdicts import NobodyToTell, Verdicts, damaged, not_re
 from digipoort_msa.spool.waiting import WaitingRoom
 
 RECORD_AGAIN = 10.0  # seconds until an outcome that could not be recorded is tried again
+PAGES = 4  # messages that are read back at once, for each that is delivered at a time
+RECORDING = 3  # active messages at most, outcomes to be recorded among them, for each delivered at a time
 CHECK_CLOCK = 600.0  # seconds between looks for messages that wait for a time that no schedule sets
 
 _EVENTS = {
@@ -51,7 +53,8 @@ class Queue:
     :param clock: the reactor: what waiting is measured by.
     :param now: the wall clock, in seconds since the epoch: what the spool's times are; unset means that of
         ``clock``.
-    :param active: how many messages are delivered at the same time.
+    :param active: how many messages are delivered at the same time; of no more than ``RECORDING`` times as
+        many is the outcome not on the disk yet.
     :param grace: seconds that ``stop`` waits for deliveries under way.
     """
 
@@ -80,7 +83,8 @@ class Queue:
         self._grace = grace
         self._random = random
         self._running = False
-        self._active: dict[str, Deferred[None]] = {}
+        self._active: dict[str, Deferred[None]] = {}  # until its outcome has been recorded
+        self._delivering = 0  # how many of them are with the delivery
         self._waiting = WaitingRoom()
         self._left_alone: set[str] = set()  # queue ids: kept, and not tried before the next start
         self._backlog = False  # there may be due messages that are neither waiting nor active
@@ -209,15 +213,23 @@ class Queue:
             return
         self._filling = True
         try:
-            while self._running and not self._paused and len(self._active) < self._limit:
-                if self._backlog and not self._paging and not self._waiting.has_page:
+            while self._running and not self._paused and self._has_room:
+                if self._backlog and not self._paging and self._waiting.paged < self._limit:
                     self._read_page()
                 stored = self._waiting.next()
                 if stored is None:
                     return
                 self._attempt(stored)
+        except Exception:  # noqa: BLE001 -- whoever has room again has an outcome, which must not be lost
+            log.failure(log.DEFECT, Failure(), where=f"the queue of {self.realm}")
+            self._next_due = self._now()  # so that the next look tries again
         finally:
             self._filling = False
+
+    @property
+    def _has_room(self) -> bool:
+        # The outcomes of some may still be on their way to the disk: the way out does not wait for that.
+        return self._delivering < self._limit and len(self._active) < RECORDING * self._limit
 
     def _held(self) -> frozenset[str]:
         return self._waiting.queue_ids.union(self._active, self._left_alone)
@@ -225,7 +237,7 @@ class Queue:
     def _read_page(self) -> None:
         self._paging = True
         self._backlog = False
-        query = DueQuery(self.realm, self._now(), self._limit, self._held())
+        query = DueQuery(self.realm, self._now(), PAGES * self._limit, self._held())
         page = self._spool.due(query)
         page.addCallbacks(self._page_read, self._page_failed, callbackArgs=(query,))
 
@@ -262,7 +274,7 @@ class Queue:
         envelope, content = stored.envelope, self._spool.content(stored)
         outcomes: dict[Path, Outcome] = {}
         try:
-            outcomes = dict(await maybeDeferred(self._delivery.deliver, envelope, content))
+            outcomes = dict(await self._delivered(envelope, content))
         except Damaged as damage:
             await self._hold(stored, damage)
             return
@@ -279,6 +291,14 @@ class Queue:
         if recorded:
             self._spool.underway.end(envelope.queue_id)
             self._recorded(stored, attempt)
+
+    async def _delivered(self, envelope: Envelope, content: IContent) -> Mapping[Path, Outcome]:
+        self._delivering += 1
+        try:
+            return await maybeDeferred(self._delivery.deliver, envelope, content)
+        finally:
+            self._delivering -= 1
+            self._fill()
 
     async def _hold(self, stored: Stored, damage: Damaged) -> None:
         queue_id = stored.envelope.queue_id

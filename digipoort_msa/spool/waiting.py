@@ -26,9 +26,9 @@ class WaitingRoom:
         return frozenset(stored.envelope.queue_id for room in (self._fresh, self._paged) for stored in room)
 
     @property
-    def has_page(self) -> bool:
-        """Is there still something of the last page?"""
-        return bool(self._paged)
+    def paged(self) -> int:
+        """How many of those that were read back are still here."""
+        return len(self._paged)
 
     def admit(self, stored: Stored) -> bool:
         """Take in a message that has just been kept, if there is room for it."""
