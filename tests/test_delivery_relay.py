@@ -159,6 +159,23 @@ class ReuseTests(RelayTestCase):
         self.assertIn("4.4.2", self.deliver()[0])
         self.assertEqual(len(self.network.servers), 2)
 
+    @proves("D2")
+    def test_who_is_cancelled_does_not_begin_anew(self) -> None:
+        """Nobody would keep the outcome: the message would be delivered again, and no log would say so."""
+        answers = [b"250 Ok\r\n", HANG]
+        for used_before in (False, True):
+            self.start(SimpleHop(answers={"MAIL": answers[not used_before :]}), hops=("a:25", "b:25"))
+            if used_before:
+                self.deliver()
+            delivery = self.relay.deliver(envelope(), MESSAGE)
+            self.network.pump()
+            self.assertNoResult(delivery)
+            delivery.cancel()
+            self.network.pump()
+            self.assertIn("451 4.3.2", self.outcome(delivery)[0])
+            self.assertEqual((len(self.network.servers), len(self.network.messages)), (1, used_before))
+            self.assertEqual(self.deliver(), ("250 2.0.0 Ok: queued as HOP1", "a:25"))
+
     def test_not_retried_past_mail(self) -> None:
         self.start(SimpleHop(answers={"RCPT": [b"250 Ok\r\n", DIE]}))
         self.deliver()

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from attrs import field, frozen
 from scramp import ScramClient, ScramException
+from twisted.internet.defer import CancelledError
 
 from digipoort_msa.delivery import failures
 from digipoort_msa.delivery.client import ClientConnection
@@ -129,6 +130,11 @@ class _Exchange:
         self._connection.fail(failure)
         raise HopFailure(failure)
 
+    def leave(self) -> NoReturn:
+        """Our own side gives up."""
+        self._connection.fail(failures.STOPPING)
+        raise HopFailure(failures.STOPPING)
+
     def unable(self, reason: str) -> NoReturn:
         """We cannot do our part."""
         failure = failures.login_not_computed(self._connection.hop, reason)
@@ -159,6 +165,8 @@ async def _by_scram(exchange: _Exchange, credentials: Credentials) -> None:
     _taken(exchange, client.set_server_first, server_first, "its first message is malformed")
     try:
         client_final = await in_thread(client.get_client_final)
+    except CancelledError:
+        exchange.leave()
     except Exception as error:  # noqa: BLE001 (what keeps a thread from us is for its pool to say)
         exchange.unable(str(error) or type(error).__name__)
     reply = await exchange.respond(client_final.encode())

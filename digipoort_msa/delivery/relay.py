@@ -101,7 +101,10 @@ class Relay:
         self._settled = self._order_for_all()
 
     def deliver(self, envelope: Envelope, content: IContent) -> "Deferred[Mapping[Path, Outcome]]":
-        """See :class:`~digipoort_msa.interfaces.IDelivery`."""
+        """See :class:`~digipoort_msa.interfaces.IDelivery`.
+
+        Who cancels it ends it where it is: its connection is dropped, and nothing of it begins anew.
+        """
         return Deferred.fromCoroutine(self._deliver(envelope, content))
 
     def session(self, envelope: Envelope) -> "Deferred[Lease]":
@@ -138,6 +141,8 @@ class Relay:
                 return await self._transact(lease, envelope, content)
             except HopFailure as failure:
                 lease.failed(failure)
+                if failure.reply is failures.STOPPING:  # also where this delivery alone was cancelled
+                    return dict.fromkeys(envelope.recipients, Outcome(failure.reply, lease.hop.name))
                 if not isinstance(failure, Crowded):
                     tried[lease.hop] = failure.reply
             finally:
@@ -148,7 +153,9 @@ class Relay:
         if lease.used_before:
             try:
                 return await self._dialogue.transact(lease.session, envelope, content)
-            except HopFailure:
+            except HopFailure as failure:
+                if failure.reply is failures.STOPPING:
+                    raise
                 # The hop had closed an idle connection before it saw anything of this message.
                 await lease.renew()
         return await self._dialogue.transact(lease.session, envelope, content)
