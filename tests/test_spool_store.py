@@ -354,7 +354,9 @@ class StoreTests(SpoolTestCase):
         (bodies / "HALF.incoming").write_bytes(b"half")
         (bodies / "ORPHAN").write_bytes(b"delivered, but the crash came before the file was removed")
         (bodies / lost.queue_id).unlink()
+        (bodies / "lost+found").mkdir()  # a folder is not ours, and no reason not to start
         self.spool = self.started()
+        (bodies / "lost+found").rmdir()
         self.assertEqual(
             (2, 1, 1), (self.recovery.messages, self.recovery.half_received, self.recovery.orphans)
         )

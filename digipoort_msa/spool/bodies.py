@@ -72,10 +72,10 @@ class Bodies:
         self.path(queue_id).unlink(missing_ok=True)
 
     def names(self) -> Iterator[str]:
-        """The queue ids of the complete files."""
+        """The queue ids of the complete files; a folder (``lost+found``, say) is none of ours."""
         with os.scandir(self.directory) as entries:
             for entry in entries:
-                if not entry.name.endswith(_INCOMING):
+                if not (entry.name.endswith(_INCOMING) or entry.is_dir(follow_symlinks=False)):
                     yield entry.name
 
     def sweep(self) -> int:
