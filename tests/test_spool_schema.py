@@ -172,6 +172,15 @@ class MigrationTests(SynchronousTestCase):
             sql = "SELECT name, sql FROM sqlite_schema ORDER BY name"
             self.assertEqual(self.rows(new, sql), self.rows(old, sql))
 
+    def test_a_full_disk_leaves_the_old_version_and_says_how_much_it_takes(self) -> None:
+        full = "PRAGMA max_page_count = 1;\n" + schema._MIGRATIONS[1]  # as many pages as there are
+        with (
+            mock.patch.object(schema, "_MIGRATIONS", (schema._MIGRATIONS[0], full)),
+            self.assertRaisesRegex(schema.SpoolError, "disk is full; .* three times its size"),
+        ):
+            schema.connect(self.directory)
+        self.test_every_message_and_recipient_comes_over()
+
     def test_a_crash_in_the_middle_leaves_the_old_version(self) -> None:
         """At every statement of the migration in turn."""
         statements = schema._MIGRATIONS[1].split(";\n")

@@ -178,6 +178,10 @@ def lock(directory: Path, wait: float = 0.0) -> int | None:
             return descriptor
 
 
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
 def connect(directory: Path) -> sqlite3.Connection:
     """Open the database of a prepared spool, with its tables.
 
@@ -189,6 +193,7 @@ def connect(directory: Path) -> sqlite3.Connection:
     if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
         raise SpoolError(f"SQLite {sqlite3.sqlite_version} is too old for the spool: 3.38 or later is needed")
     connection: sqlite3.Connection | None = None
+    version = VERSION
     try:
         connection = sqlite3.connect(
             database, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT
@@ -209,7 +214,10 @@ def connect(directory: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()
-        raise SpoolError(f"the spool's database {database} cannot be opened: {error}") from error
+        hint = ""
+        if version < VERSION and _is_full(error):
+            hint = "; to bring an earlier release's up to date takes three times its size more"
+        raise SpoolError(f"the spool's database {database} cannot be opened: {error}{hint}") from error
     if version > VERSION:
         connection.close()
         raise SpoolError(
