@@ -361,6 +361,15 @@ class WishTests(QueueTestCase):
         self.settle()
         self.assertEqual([kept], self.delivery.queue_ids)
 
+    def test_a_stop_meanwhile_begins_nothing(self) -> None:
+        with mock.patch.object(self.spool, "wished", return_value=Deferred()):
+            self.queue()
+            self.settle()
+            self.kept()
+            self.successResultOf(self.queues.stop())
+            self.settle()
+        self.assertEqual([], self.delivery.calls)
+
     @proves("D2")
     def test_the_next_of_a_sequence_has_its_turn(self) -> None:
         self.stop(self.spool)

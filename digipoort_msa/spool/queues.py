@@ -71,9 +71,9 @@ class Queues:
         self._running = False
         self._spool.arrived = None
         self._look.stop()
-        if self._carrying_out is not None:
-            self._carrying_out.cancel()
         stopped = gatherResults([queue.stop() for queue in self._queues.values()])
+        if self._carrying_out is not None:  # which has the queues resume: they have been stopped by now
+            self._carrying_out.cancel()
         return stopped.addCallback(lambda _: None)
 
     @property
