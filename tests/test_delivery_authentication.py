@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.delivery import authentication
+from digipoort_msa.delivery import failures
 from digipoort_msa.delivery.authentication import MOST_ITERATIONS, Credentials, log_in
 from digipoort_msa.delivery.client import ClientConnection, Timeouts
 from digipoort_msa.delivery.failures import HopFailure
@@ -337,6 +338,13 @@ class ScramTests(LoginTestCase):
         self.connection.connectionLost()
         waiting[0].callback(None)
         self.failureResultOf(login, HopFailure)
+
+    def test_cancelled_while_it_is_computed(self) -> None:
+        """No fault of the hop's: it need not rest."""
+        login = self.log_in(ScramHop(), in_thread=lambda *_: Deferred())
+        login.cancel()
+        self.assertIs(self.failureResultOf(login, HopFailure).value.reply, failures.STOPPING)
+        self.assertTrue(self.transport.lost)
 
 
 @proves("D4")
