@@ -11,8 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from digipoort_msa.delivery import authentication
-from digipoort_msa.delivery import failures
+from digipoort_msa.delivery import authentication, failures
 from digipoort_msa.delivery.authentication import MOST_ITERATIONS, Credentials, log_in
 from digipoort_msa.delivery.client import ClientConnection, Timeouts
 from digipoort_msa.delivery.failures import HopFailure
