@@ -39,6 +39,22 @@ class OperationTests(SynchronousTestCase):
         self.addCleanup(connection.close)
         return connection
 
+    def test_the_end_of_a_head_costs_the_same_however_long_its_sequence_is(self) -> None:
+        def steps(length: int) -> int:
+            connection = self.opened()
+            ids = [f"{number:016}" for number in range(length)]
+            kept = [Stored(envelope(id), 1, False, b"x", since=0.0, sequence="r a") for id in ids]
+            operations.insert(connection, kept)
+            taken: list[None] = []
+            connection.set_progress_handler(lambda: taken.append(None), 10)
+            operations.forget(connection, kept[:1])
+            connection.set_progress_handler(None, 0)
+            heads = connection.execute("SELECT queue_id FROM message WHERE next_attempt IS NOT NULL")
+            self.assertEqual([(ids[1],)], heads.fetchall())
+            return len(taken)
+
+        self.assertLess(steps(2000), 2 * steps(20))
+
     def insert(
         self, *recipients: str, queue_id: str = ID, received_at: float = 0.0, sequence: str | None = None
     ) -> Stored:

@@ -108,8 +108,9 @@ UPDATE recipient SET state = 'held', reason = 'its body file was missing'
     WHERE state IN ('queued', 'deferred') AND queue_id IN (SELECT queue_id FROM message_1 WHERE missing = 1);
 DROP TABLE message_1;
 CREATE INDEX message_due ON message (realm, next_attempt);
-CREATE INDEX message_wish ON message (queue_id) WHERE wish IS NOT NULL;
+CREATE INDEX message_wish ON message (sequence, queue_id) WHERE wish IS NOT NULL;
 CREATE INDEX message_sequence ON message (sequence, queue_id) WHERE sequence IS NOT NULL;
+CREATE INDEX message_head ON message (sequence) WHERE sequence IS NOT NULL AND next_attempt IS NOT NULL;
 CREATE TABLE attempt (                         -- what the hops have said, newest last; for the operator
     number     INTEGER PRIMARY KEY,
     queue_id   TEXT NOT NULL,

@@ -19,9 +19,11 @@ _PROMOTE = (
     "UPDATE message SET next_attempt = received_at WHERE queue_id IN (SELECT"
     " (SELECT m.queue_id FROM message AS m WHERE m.sequence = wanted.value AND m.wish IS NULL"
     f" AND {_WAITS} ORDER BY m.queue_id LIMIT 1)"
+    # Two questions, each with an index of its own: a sequence may be long.
     " FROM json_each(?) AS wanted WHERE NOT EXISTS (SELECT 1 FROM message AS m"
-    " WHERE m.sequence = wanted.value"
-    f" AND (m.next_attempt IS NOT NULL OR m.wish IS NOT NULL AND {_WAITS})))"
+    " WHERE m.sequence = wanted.value AND m.next_attempt IS NOT NULL)"
+    " AND NOT EXISTS (SELECT 1 FROM message AS m INDEXED BY message_wish"
+    f" WHERE m.sequence = wanted.value AND m.wish IS NOT NULL AND {_WAITS}))"
 )
 
 
