@@ -12,8 +12,9 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from errno import EMLINK, ENOTSUP, EPERM, EXDEV
+from itertools import count
 from pathlib import Path
 
 from attrs import frozen
@@ -25,6 +26,7 @@ from digipoort_msa.spool.schema import SpoolError, sync_directory
 from digipoort_msa.spool.selection import is_queue_id
 
 _PAGES = 500  # of the database, that are copied at once
+_FLUSH = 8  # such pieces (16 MiB) that are put on stable storage together
 _AT_ONCE = 1000  # messages
 _SEGMENT = 1024 * 1024  # octets
 _NO_LINKS = (EXDEV, EPERM, EMLINK, ENOTSUP)
@@ -108,13 +110,16 @@ def _filled(inspection: Inspection, made: Path, folder: Path, progress: Progress
     (made / schema.BODIES).mkdir(mode=0o700)
     target = made / schema.DATABASE
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    with closing(sqlite3.connect(target, isolation_level=None)) as copy:
+    with _flushing(target) as flush, closing(sqlite3.connect(target, isolation_level=None)) as copy:
+
+        def copied(status: int, left: int, total: int) -> None:
+            flush()
+            progress(total - left, total)
+
         # One view all the while: otherwise every change by the MSA would have it begin anew.
         with inspection.reading(), inspection.one_view():
             inspection.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            inspection.connection.backup(
-                copy, pages=_PAGES, progress=lambda _, left, total: progress(total - left, total)
-            )
+            inspection.connection.backup(copy, pages=_PAGES, progress=copied)
         copy.execute("PRAGMA journal_mode = DELETE")  # one file
         linked, ended, missing = 0, 0, []
         (total,) = copy.execute("SELECT count(*) FROM message WHERE in_row = 0").fetchone()
@@ -180,6 +185,25 @@ def _forget(copy: sqlite3.Connection, queue_ids: list[str]) -> None:
         operations.delete(copy, queue_ids)
         sequences.promote(copy, in_sequence)
         copy.execute("COMMIT")
+
+
+@contextmanager
+def _flushing(path: Path) -> Iterator[Callable[[], None]]:
+    """Gives what puts a file on stable storage as far as it is written, now and then.
+
+    A gigabyte at once, at the end, would keep the disk from the MSA for as long as it takes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    calls = count(1)
+
+    def flush() -> None:
+        if next(calls) % _FLUSH == 0:
+            os.fdatasync(descriptor)
+
+    try:
+        yield flush
+    finally:  # not before SQLite is done with the file: its locks would go
+        os.close(descriptor)
 
 
 def _sync(path: Path) -> None:
