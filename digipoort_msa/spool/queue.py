@@ -36,7 +36,7 @@ from digipoort_msa.spool.waiting import WaitingRoom
 
 RECORD_AGAIN = 10.0  # seconds until an outcome that could not be recorded is tried again
 PAGES = 4  # messages that are read back at once, for each that is delivered at a time
-RECORDING = 3  # active messages at most, outcomes to be recorded among them, for each delivered at a time
+RECORDING = 2  # active messages at most, outcomes to be recorded among them, for each delivered at a time
 CHECK_CLOCK = 600.0  # seconds between looks for messages that wait for a time that no schedule sets
 
 _EVENTS = {
@@ -228,8 +228,10 @@ class Queue:
 
     @property
     def _has_room(self) -> bool:
-        # The outcomes of some may still be on their way to the disk: the way out does not wait for that.
-        return self._delivering < self._limit and len(self._active) < RECORDING * self._limit
+        # The outcomes of some may still be on their way to the disk.  Where there is a backlog, the way out
+        # does not wait for that; where there is none, it is better that more of them share a transaction.
+        most = RECORDING * self._limit if self._waiting.paged else self._limit
+        return self._delivering < self._limit and len(self._active) < most
 
     def _held(self) -> frozenset[str]:
         return self._waiting.queue_ids.union(self._active, self._left_alone)
