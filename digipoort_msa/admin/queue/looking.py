@@ -8,6 +8,12 @@ from typing import Any
 import click
 
 from digipoort_msa.admin.console import Console, json_option, pass_console, print_table
+from digipoort_msa.admin.queue.documents import (
+    in_line,
+    message_document,
+    statistics_document,
+    summary_document,
+)
 from digipoort_msa.admin.queue.group import opened, with_spool
 from digipoort_msa.admin.queue.printing import (
     moment,
@@ -20,11 +26,10 @@ from digipoort_msa.admin.queue.printing import (
 from digipoort_msa.admin.queue.selecting import filters
 from digipoort_msa.admin.queue.wiring import sealing
 from digipoort_msa.interfaces import Damaged
-from digipoort_msa.smtp.reply import Reply
 from digipoort_msa.spool.inspection import Inspection
 from digipoort_msa.spool.selection import Selection
 from digipoort_msa.spool.states import STORED, UNFINISHED
-from digipoort_msa.spool.statistics import Statistics, Tally, statistics
+from digipoort_msa.spool.statistics import statistics
 from digipoort_msa.spool.views import Message, Recipient, Summary, Unreadable
 
 COLUMNS: dict[str, Callable[[Summary], object]] = {
@@ -72,7 +77,7 @@ def list_(
     """List messages, oldest first."""
     found = inspection.summaries(selection, limit)
     if as_json:
-        stream_json(map(_summary_document, found))
+        stream_json(map(summary_document, found))
         return
     headings = [name.upper().replace("-", " ") for name in columns]
     stream_table(headings, (_row(one, columns) for one in found))
@@ -90,7 +95,7 @@ def show(inspection: Inspection, queue_id: str, as_json: bool) -> None:
     if isinstance(message, Unreadable):
         raise click.ClickException(f"{printable(queue_id)} is unreadable: {printable(message.why)}")
     if as_json:
-        print_document(_document(inspection, message))
+        print_document(message_document(inspection, message))
         return
     print_table((message.summary.queue_id, ""), [row for row in _facts(inspection, message) if row[1]])
     click.echo()
@@ -161,7 +166,7 @@ def stats(console: Console, as_json: bool) -> None:
     watermark = console.settings.spool.watermark
     now = time.time()
     if as_json:
-        print_document(_statistics_document(found, watermark, now))
+        print_document(statistics_document(found, watermark, now))
         return
     print_table(
         ("REALM", "STATE", "MESSAGES", "RECIPIENTS", "OCTETS", "OLDEST", "MEDIAN AGE"),
@@ -246,14 +251,9 @@ def _facts(inspection: Inspection, message: Message) -> list[tuple[str, object]]
         ("encrypted with", f"the key {message.sealed_by}" if message.sealed_by else ""),
         ("SHA-256", message.digest and f"{message.digest} (as it is stored)"),
         ("next hop", summary.next_hop and f"{summary.next_hop}, an operator's choice"),
-        ("next try", f"after {message.waits_for}" if _in_line(message) else next_try(summary)),
+        ("next try", f"after {message.waits_for}" if in_line(message) else next_try(summary)),
         ("time runs since", moment(message.since) if message.since > summary.received_at + 1 else ""),
     ]
-
-
-def _in_line(message: Message) -> bool:
-    summary = message.summary
-    return bool(message.waits_for and summary.next_attempt is None and summary.waits and not summary.wish)
 
 
 def _note(message: Message, one: Recipient) -> str:
@@ -269,112 +269,3 @@ def _note(message: Message, one: Recipient) -> str:
             ),
         )
     )
-
-
-def _reply_document(reply: Reply | None) -> str | None:
-    return None if reply is None else str(reply)
-
-
-def _summary_document(one: Summary | Unreadable) -> dict[str, Any]:
-    if isinstance(one, Unreadable):
-        return {"id": one.queue_id, "unreadable": one.why}
-    return {
-        "id": one.queue_id,
-        "received": moment(one.received_at),
-        "size": one.size,
-        "sender": f"<{one.sender}>",
-        "realm": one.realm,
-        "account": one.account,
-        "recipients": {str(state): count for state, count in one.states.items()},
-        "recipient": str(one.recipient),
-        "reply": _reply_document(one.reply),
-        "reason": one.reason,
-        "next-try": moment(one.next_attempt) or None,
-        "wish": one.wish,
-        "next-hop": one.next_hop,
-        "encrypted": one.sealed,
-    }
-
-
-def _document(inspection: Inspection, message: Message) -> dict[str, Any]:
-    summary, envelope = message.summary, message.envelope
-    parameters = envelope.parameters
-    return {
-        "id": summary.queue_id,
-        "received": moment(summary.received_at),
-        "size": summary.size,
-        "eight-bit": message.eight_bit,
-        "sender": f"<{summary.sender}>",
-        "parameters": {
-            "size": parameters.size,
-            "body-8bitmime": parameters.body_8bitmime,
-            "smtputf8": parameters.smtputf8,
-            "auth": parameters.auth,
-            "ret": parameters.ret,
-            "envid": parameters.envid,
-        },
-        "realm": summary.realm,
-        "account": summary.account,
-        "session": envelope.session_id,
-        "location": str(inspection.location(message)),
-        "sha256": message.digest,
-        "encrypted-with": message.sealed_by,
-        "next-hop": summary.next_hop,
-        "next-try": moment(summary.next_attempt) or None,
-        "waits-for": message.waits_for if _in_line(message) else None,
-        "wish": summary.wish,
-        "recipients": [
-            {
-                "path": str(one.path),
-                "state": str(one.state),
-                "attempts": one.attempts,
-                "hop": one.hop,
-                "reply": _reply_document(one.reply),
-                "reason": one.reason,
-                "told-of-delay": one.told_of_delay,
-                "notify": _notify_document(message, one),
-                "orcpt": envelope.parameters_of(one.path).orcpt,
-            }
-            for one in message.recipients
-        ],
-        "attempts": [
-            {
-                "at": moment(one.at),
-                "hop": one.hop,
-                "reply": str(one.reply),
-                "recipients": list(one.recipients),
-            }
-            for one in message.attempts
-        ],
-    }
-
-
-def _notify_document(message: Message, one: Recipient) -> list[str] | None:
-    notify = message.envelope.parameters_of(one.path).notify
-    return None if notify is None else sorted(notify)
-
-
-def _statistics_document(found: Statistics, watermark: int, now: float) -> dict[str, Any]:
-    def tally_document(tally: Tally) -> dict[str, Any]:
-        return {
-            "realm": tally.realm,
-            "state": str(tally.state),
-            "messages": tally.messages,
-            "recipients": tally.recipients,
-            "octets": tally.octets,
-            "oldest-seconds": round(now - tally.oldest),
-            "median-seconds": round(now - tally.median),
-        }
-
-    return {
-        "messages": found.messages,
-        "octets": found.octets,
-        "unreadable": found.unreadable,
-        "states": [tally_document(tally) for tally in found.tallies],
-        "next-due": moment(found.next_due) or None,
-        "waiting-in-sequence": found.in_line,
-        "orders-not-carried-out": found.wishes,
-        "disk-free": found.disk_free,
-        "watermark": watermark,
-        "running": found.running,
-    }
