@@ -31,10 +31,7 @@ class DNSServer:
         self.silent = False
         self.answering: Answering = self._answer
         self.asked: list[tuple[str, str]] = []  # "udp" or "tcp", and the question
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", 0))
-        self._tcp = socket.socket()
-        self._tcp.bind(self._udp.getsockname())
+        self._udp, self._tcp = _bound()
         self._tcp.listen()
         self._threads = [threading.Thread(target=serve) for serve in (self._serve_udp, self._serve_tcp)]
         for thread in self._threads:
@@ -106,3 +103,17 @@ class DNSServer:
                         dns.rrset.from_text(query.question[0].name, self.ttl, "IN", its_kind, *records)
                     )
         return answer
+
+
+def _bound() -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket on the same port, which is free for both."""
+    while True:
+        udp, tcp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket()
+        tcp.bind(("127.0.0.1", 0))
+        try:
+            udp.bind(tcp.getsockname())
+        except OSError:
+            udp.close()
+            tcp.close()
+        else:
+            return udp, tcp

@@ -181,11 +181,20 @@ class Delivery(SynchronousTestCase):
         for resolver in ("127.0.0.1:53", "[::1]:53"):
             self.assertEqual(self.relay(resolver=resolver), [])
 
+    def test_names_that_anyone_could_forge(self) -> None:
+        """A host that the DNS named is no proof, unless something else says who is right."""
+        for hop in ("mx:example.nl", "srv:_a._tcp.example.nl"):
+            (line,) = self.relay(**{"next-hops": [hop]})
+            self.assertIn("warning", line)
+            self.assertIn("DNSSEC", line)
+            pin = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+            self.assertEqual(self.relay(**{"next-hops": [hop], "public-key-pins": [pin]}), [])
+
     def test_libraries(self) -> None:
         """What an option needs has to be installed, not only what the option says be right."""
         wanting: tuple[dict[str, object], ...] = (
-            {"next-hops": ["mx:example.nl"]},
-            {"next-hops": ["srv:_a._tcp.example.nl"]},
+            {"next-hops": ["mx:example.nl"], "server-name": "core.example.nl"},
+            {"next-hops": ["srv:_a._tcp.example.nl"], "server-name": "core.example.nl"},
             {"dane": True},
         )
         for keys in wanting:

@@ -200,7 +200,7 @@ class Outages(InstalledTestCase):
         self.assertEqual([each["id"] for each in server.json("queue", "list")], ids)
 
         core = self.recorder(port)
-        self.assertEqual(server.json("queue", "retry", "--all"), {"retry": ids})
+        self.assertEqual(server.json("queue", "retry", "--all"), {"done": ids, "refused": []})
         messages = core.wait(lambda messages: len(messages) == 2)
         self.assertEqual(len(messages), 2, server.logged())
         for message in messages:

@@ -18,7 +18,7 @@ from tests.requirements import proves
 
 #: In both tests together: a hundred in CI; DIGIPOORT_KILLS=1000 for a night.
 KILLS = int(os.environ.get("DIGIPOORT_KILLS", "10")) // 2
-ACTIVE = 20  # queue.active
+ACTIVE = 2 * 20  # queue.active, with the hop, and as many whose outcome is being recorded
 
 
 class SigkillTests(SynchronousTestCase):

@@ -218,6 +218,14 @@ def _look_ups(key: str, hops: Hops) -> Iterator[Problem]:
     if (names or hops.dane) and find_spec("dns") is None:
         where = f'{key}.next-hops = "{names[0]}"' if names else f"{key}.dane"
         yield Problem(where, "needs dnspython, which is not installed: install digipoort-msa[dns]")
+    if hops.tls != "none" and hops.server_name is None and not hops.public_key_pins:
+        for index, hop in enumerate(hops.next_hops):
+            if hop.hop.startswith(("mx:", "srv:")):
+                right = (
+                    "is used only where the resolver authenticates the answer (DNSSEC), since whoever forged "
+                    f"it could name a host of his own; {key}.server-name or public-key-pins says who is right"
+                )
+                yield Problem(f"{key}.next-hops[{index}]", right, hop.hop, warning=True)
     if hops.resolver is not None:
         try:
             ip_address(host_and_port(hops.resolver)[0])

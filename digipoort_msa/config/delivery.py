@@ -41,10 +41,15 @@ class Timeouts(Table):
     quit: Seconds = Field(default=10, description="seconds for QUIT's reply")
 
 
+_LONGEST_SOCKET = 107  # octets of a path
+
+
 def _hop(text: str) -> str:
     """A next hop as it is written: a host and port, a name to look up in the DNS, or a socket."""
     kind, _, rest = text.partition(":")
     if kind == "unix" and rest.startswith("/") and "\0" not in rest:
+        if len(rest.encode()) > _LONGEST_SOCKET:
+            raise ValueError(f"a socket whose path has at most {_LONGEST_SOCKET} octets (unix(7))")
         return text
     if kind == "mx" and re.fullmatch(rf"{LABEL}(\.{LABEL})*(:[0-9]{{1,5}})?", rest, re.ASCII):
         host_and_port(rest if ":" in rest else rest + ":25")
