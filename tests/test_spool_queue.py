@@ -300,7 +300,7 @@ class DefectTests(QueueTestCase):
         first = self.kept()
         for _ in range(250):
             self.kept()
-        with mock.patch.object(self.spool, "content", side_effect=ValueError("oops")):
+        with mock.patch.object(self.spool, "content", side_effect=ValueError):
             self.delivery.finish(first)
             self.until(lambda: not self.working.active)
             self.settle()
