@@ -173,8 +173,8 @@ class FilesTests(InspectionTestCase):
         return Import(self.inspection, evolve(rules, **changes), hold=hold)
 
     def import_(self, hold: str | None = None, **changes: Any) -> list[str]:
-        taking = self.taking(hold, **changes)
-        return [taking.read(path) for path in envelopes((self.folder,))]
+        with self.taking(hold, **changes) as taking:
+            return [taking.read(path) for path in envelopes((self.folder,))]
 
     def refused(self, text: str, **changes: Any) -> None:
         before = self.inspection.queue_ids(), sorted(os.listdir(self.directory / "bodies"))
@@ -405,11 +405,19 @@ class FilesTests(InspectionTestCase):
         queue_id = self.kept(BIG)
         self.export(queue_id)
         self.gone(queue_id)
-        left = self.directory / "bodies" / f"{queue_id}.incoming"
-        left.write_bytes(b"x")
-        with self.assertRaisesRegex(NotImported, "another import is at it"):
-            self.import_()
-        self.assertTrue(left.exists())
+        bodies = self.directory / "bodies"
+        for left in (bodies / f"{queue_id}.incoming", bodies / queue_id):
+            left.write_bytes(b"x")
+        self.assertEqual([queue_id], self.import_())
+        self.assertEqual([queue_id], os.listdir(bodies))
+        self.assertEqual(len(BIG), self.inspection.show(queue_id).summary.size)  # type: ignore[union-attr]
+
+    def test_one_at_a_time(self) -> None:
+        self.kept(BIG)
+        with self.taking():
+            self.assertRaisesRegex(SpoolError, "another import is at work", self.taking)
+        with self.taking():
+            pass
 
     # -- export -------------------------------------------------------------------------------------------
 

@@ -225,8 +225,8 @@ class SQLAccounts:
                     version = self._schema_version()
                     break
                 except IntegrityError:
-                    if not tries_left:  # else another process has just made them: they are there to be read
-                        raise
+                    version = self._schema_version()  # another has just made them: they are there to be read
+                    break
                 except OperationalError:
                     # Another process makes them at this very moment, perhaps; one that keeps them locked,
                     # or a server that does not answer, has taken long enough.

@@ -71,6 +71,10 @@ class Bodies:
     def remove(self, queue_id: str) -> None:
         self.path(queue_id).unlink(missing_ok=True)
 
+    def remove_incoming(self, queue_id: str) -> None:
+        """Remove what is half received; the caller knows that nobody receives it any more."""
+        self.path(queue_id + _INCOMING).unlink(missing_ok=True)
+
     def names(self) -> Iterator[str]:
         """The queue ids of the complete files; a folder (``lost+found``, say) is none of ours."""
         with os.scandir(self.directory) as entries:

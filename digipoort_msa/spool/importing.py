@@ -5,6 +5,7 @@ size and SHA-256 against its envelope.  A message is on stable storage when ``re
 are queued, and the time until giving up begins anew.
 """
 
+import fcntl
 import hashlib
 import os
 import stat
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from attrs import evolve, frozen
 
@@ -24,7 +25,7 @@ from digipoort_msa.spool.bodies import BodyFile
 from digipoort_msa.spool.content import in_row
 from digipoort_msa.spool.inspection import Inspection
 from digipoort_msa.spool.rows import Stored
-from digipoort_msa.spool.schema import SpoolError
+from digipoort_msa.spool.schema import IMPORTING, SpoolError
 from digipoort_msa.spool.sealing import Sealing
 
 _SEGMENT = 256 * 1024  # octets that are read at once
@@ -68,13 +69,23 @@ def envelopes(paths: tuple[Path, ...]) -> Iterator[Path]:
 
 
 class Import:
-    """Keeps messages in a spool, whether the MSA runs or not."""
+    """Keeps messages in a spool, whether the MSA runs or not.  A context manager: one import at a time."""
 
     def __init__(self, inspection: Inspection, rules: Rules, *, hold: str | None = None) -> None:
-        """:param hold: why the messages are to be held; ``None``: they are tried at once."""
+        """
+        :param hold: why the messages are to be held; ``None``: they are tried at once.
+        :raise SpoolError: another import is at work.
+        """
+        self._lock = _alone(inspection.directory / IMPORTING)
         self._inspection = inspection
         self._rules = rules
         self._hold = hold
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._lock)
 
     def read(self, path: Path) -> str:
         """Import one message; returns its queue id when it is on stable storage.
@@ -144,6 +155,7 @@ class Import:
     def _keep_in_file(self, stored: Stored, path: Path, file: BinaryIO, archived: Archived) -> None:
         queue_id = stored.envelope.queue_id
         sealing = self._rules.sealing
+        self._inspection.bodies.remove_incoming(queue_id)  # left by an import that was killed
         body = BodyFile(
             self._inspection.bodies, queue_id, None if sealing is None else sealing.sealer(queue_id)
         )
@@ -158,9 +170,6 @@ class Import:
             # A start sweeps out files that no row knows, so none may begin until the row is there.
             with self._inspection.alone():
                 self._insert(stored, body)
-        except FileExistsError as error:
-            text = f"{error.filename} is there: another import is at it, or one has been killed"
-            raise NotImported(f"{path}: {text} (a restart of the MSA removes it)") from error
         except OSError as error:
             _discarded(body)
             raise SpoolError(f"{queue_id} cannot be kept: {error}") from error
@@ -175,12 +184,27 @@ class Import:
             if connection.execute("SELECT 1 FROM message WHERE queue_id = ?", (queue_id,)).fetchone():
                 raise AlreadyHere(f"{queue_id} is in the spool already")
             if body is not None:
+                self._inspection.bodies.remove(queue_id)  # of no message: left by an import that was killed
                 stored = evolve(stored, digest=body.keep())
             for table in ("content", "recipient", "attempt"):  # left by damage: they are of another message
                 connection.execute(f"DELETE FROM {table} WHERE queue_id = ?", (queue_id,))  # noqa: S608
             operations.insert(connection, [stored])
             if self._hold is not None:
                 operations.hold(connection, [(queue_id, self._hold)])
+
+
+def _alone(path: Path) -> int:
+    """The lock of the one import that is at work: an open file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SpoolError(f"{path} cannot be made: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise SpoolError("another import is at work: wait until it is done") from None
+    return descriptor
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -5,6 +5,7 @@
     <state-directory>/spool/          0700
         lock                          held by the process that works the queue
         underway                      0600, what it is delivering now
+        importing                     held by the process that imports messages
         spool.sqlite3 (-wal, -shm)    0600
         bodies/                       0700
             <queue id>                0600, content too large for a row
@@ -28,6 +29,7 @@ DATABASE = "spool.sqlite3"
 BODIES = "bodies"
 LOCK = "lock"
 UNDERWAY = "underway"
+IMPORTING = "importing"
 
 BUSY_TIMEOUT = 5.0  # seconds to wait for another process's short transaction
 

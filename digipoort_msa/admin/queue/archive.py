@@ -70,8 +70,11 @@ def import_(console: Console, paths: tuple[Path, ...], hold: bool, as_json: bool
             files = list(envelopes(paths))
         except NotImported as error:
             raise click.ClickException(str(error)) from error
-        taking = Import(inspection, rules_of(console.settings), hold=_HELD if hold else None)
-        with progress(len(files), "Importing") as step:
+        try:
+            importing = Import(inspection, rules_of(console.settings), hold=_HELD if hold else None)
+        except SpoolError as error:
+            raise click.ClickException(str(error)) from error
+        with importing as taking, progress(len(files), "Importing") as step:
             for number, file in enumerate(files, 1):
                 try:
                     done.append(taking.read(file))
