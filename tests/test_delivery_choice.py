@@ -39,9 +39,11 @@ class DrawTests(SynchronousTestCase):
         for share, expected in zip(self.firsts(600, 300, 100), (0.6, 0.3, 0.1), strict=True):
             self.assertLess(abs(share - expected), 0.02)
 
-    def test_without_weight_among_others_hardly_ever(self) -> None:
-        share = self.firsts(0, 1000)[0]
-        self.assertLess(share, 0.01)
+    def test_small_weights(self) -> None:
+        self.assertLess(abs(self.firsts(3, 1)[0] - 0.75), 0.02)
+
+    def test_without_weight_last(self) -> None:
+        self.assertEqual(self.firsts(0, 1)[0], 0)
 
     def test_without_any_weight_evenly(self) -> None:
         for share in self.firsts(0, 0, 0, 0):

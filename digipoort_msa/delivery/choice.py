@@ -30,10 +30,10 @@ class Entry:
 
 
 def drawn(choices: Sequence[tuple[int, T]], random: Callable[[], float]) -> list[T]:
-    """Put choices in an order by chance: each next one with a probability by its weight.
+    """Put choices in an order by chance: each next one with the probability of its weight.
 
-    Those without weight come by equal chances where there is no weight left, and before that hardly ever
-    (RFC 2782's rules: they stand first, and are taken where the number drawn is 0).
+    Those without weight come last, by equal chances.  (RFC 2782 draws whole numbers from 0 to the sum, both
+    included, which gives weights of 3 and 1 shares of 70 and 30 in 100, and 0 a small one.)
 
     :param choices: (weight, choice).
     :param random: from 0 to 1, 1 not included.
@@ -44,16 +44,15 @@ def drawn(choices: Sequence[tuple[int, T]], random: Callable[[], float]) -> list
     for last in range(len(left) - 1, 0, -1):
         other = int(random() * (last + 1))
         left[last], left[other] = left[other], left[last]
-    left.sort(key=lambda choice: choice[0] > 0)
     order = []
-    while left:
-        number = int(random() * (sum(weight for weight, _ in left) + 1))
-        for place, (weight, choice) in enumerate(left):  # noqa: B007 - the place is what is looked for
+    while total := sum(weight for weight, _ in left):
+        number = random() * total
+        for place, (weight, _) in enumerate(left):  # noqa: B007 - the place is what is looked for
             number -= weight
-            if number <= 0:
+            if number < 0:
                 break
         order.append(left.pop(place)[1])
-    return order
+    return order + [choice for _, choice in left]
 
 
 def tiers(entries: Sequence[Entry], random: Callable[[], float]) -> list[list[Candidate]]:
