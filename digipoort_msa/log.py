@@ -134,7 +134,7 @@ ROW_UNREADABLE = Event(
 )
 REALM_UNKNOWN = Event(
     "realm-unknown",
-    "{messages} messages of realm {realm} stay in the spool, untried: there is no such realm now",
+    "the realm {realm} is not configured; its messages in the spool are held: {messages}",
     LogLevel.error,
 )
 CLOCK_TURNED_BACK = Event(

@@ -71,6 +71,18 @@ class OrdersTests(QueueCommandTestCase):
         self.assertIn("1 message released", self.printed("release", "--all"))
         self.assertEqual(["queued"], self.states(old))
 
+    @proves("D2")
+    def test_nothing_tries_what_is_of_no_realm(self) -> None:
+        deferred, held = self.deferred(), self.deferred()
+        orders.hold(self.inspection, [held], "why")
+        self.sql("UPDATE message SET realm = 'gone.nl'")
+        why = "its realm gone.nl is not configured"
+        self.assertEqual(f"{deferred}: {why}\n", self.complaint("retry", "--all"))
+        self.assertEqual(f"{held}: {why}\n", self.complaint("release", "--realm", "gone.nl"))
+        self.assertEqual((["deferred"], ["held"]), (self.states(deferred), self.states(held)))
+        self.sql("UPDATE message SET realm = 'maildir.nl'")
+        self.assertEqual("1 message released\n", self.printed("release", "--realm", "maildir.nl"))
+
     def test_release_without_the_file(self) -> None:
         queue_id = self.kept(BIG)
         self.printed("hold", queue_id)

@@ -1,6 +1,7 @@
 """The queues of all realms, and what operators want of them (D2)."""
 
 import sqlite3
+from contextlib import closing
 from unittest import mock
 
 from attrs import evolve
@@ -8,7 +9,8 @@ from twisted.internet.defer import Deferred, fail
 
 from digipoort_msa import log
 from digipoort_msa.smtp.envelope import NULL_PATH
-from digipoort_msa.spool import queues, upkeep
+from digipoort_msa.spool import orders, queues, upkeep
+from digipoort_msa.spool.inspection import Inspection
 from tests.queueing import REALM, QueueTestCase
 from tests.requirements import proves
 from tests.spooling import DEFERRED, RecordingDelivery, envelope
@@ -17,6 +19,13 @@ OTHER = "berichtenbox.nl"
 
 
 class RealmTests(QueueTestCase):
+    def release(self, queue_ids: list[str]) -> list[str]:
+        with (
+            closing(Inspection(self.directory)) as inspection,
+            mock.patch("time.time", return_value=self.now()),
+        ):
+            return orders.release(inspection, queue_ids).done
+
     def test_each_message_goes_by_its_realms_way(self) -> None:
         others = RecordingDelivery()
         waiting = [self.keep(realm=OTHER), self.keep()]
@@ -48,16 +57,46 @@ class RealmTests(QueueTestCase):
         self.run_queues(self.made())
         self.advance(1)
         self.advance(3600)
-        self.keep(realm=OTHER)  # by an import, say
-        self.advance(1)
         self.assertEqual([], self.delivery.calls)
         (event,) = self.logged(log.REALM_UNKNOWN)
         self.assertEqual((OTHER, 3), (event["realm"], event["messages"]))
-        self.assertEqual(4, len(self.rows("SELECT * FROM message WHERE next_attempt IS NOT NULL")))
+        self.assertEqual(
+            [("held", f"its realm {OTHER} is not configured")] * 3,
+            self.rows("SELECT state, reason FROM recipient"),
+        )
+        self.assertEqual([], self.rows("SELECT * FROM message WHERE next_attempt IS NOT NULL"))
         self.queues.stop()
         self.run_queues(self.made(OTHER))
         self.settle()
-        self.assertEqual(kept, self.delivery.queue_ids[:3])
+        self.assertEqual([], self.delivery.calls, "an operator has to release them")
+        self.assertEqual(kept, self.release(kept))
+        self.advance(1)
+        self.assertEqual(kept, self.delivery.queue_ids)
+
+    @proves("D2")
+    def test_many_of_a_realm_that_is_no_longer_there(self) -> None:
+        """In pieces, in sequences or not; what was held before keeps its reason, other realms are left."""
+        self.stop(self.spool)
+        self.spool = self.started(sequences=lambda realm, account: f"{realm} {account}" if account else None)
+        kept = [self.keep(realm=OTHER, account=account) for account in ("a", "", "a", "b", "", "b", "a")]
+        self.other_process(
+            "UPDATE recipient SET state = 'held', reason = 'a call' WHERE queue_id = ?", kept[1]
+        )
+        known = self.keep()
+        self.delivery.held = True
+        with mock.patch.object(upkeep, "AT_ONCE", 2):
+            self.run_queues(self.made())
+            self.settle()
+        waiting = self.rows("SELECT queue_id FROM recipient WHERE state <> 'held'")
+        self.assertEqual([(known,)], waiting)
+        self.assertEqual([known], self.delivery.queue_ids)
+        reasons = [
+            reason for (reason,) in self.rows("SELECT DISTINCT reason FROM recipient WHERE reason <> ''")
+        ]
+        self.assertEqual({"a call", f"its realm {OTHER} is not configured"}, set(reasons))
+        self.release(kept)
+        heads = self.rows("SELECT queue_id FROM message WHERE next_attempt IS NOT NULL AND realm = ?", OTHER)
+        self.assertEqual([kept[0], kept[1], kept[3], kept[4]], sorted(queue_id for (queue_id,) in heads))
 
     @proves("D3")
     def test_a_flush_is_one_realms(self) -> None:

@@ -73,8 +73,19 @@ def _wished(facts: _Facts) -> str | None:
     return facts.wish and f"an operator wants it {'removed' if facts.wish == 'remove' else 'returned'}"
 
 
-def retry(inspection: Inspection, queue_ids: Sequence[str]) -> Done:
-    """Have the recipients that are deferred tried now, with a new time until giving up."""
+#: Says of a realm why something cannot be done with its messages; ``None`` where it can.
+Objection = Callable[[str], str | None]
+
+
+def _no_objection(realm: str) -> str | None:
+    return None
+
+
+def retry(inspection: Inspection, queue_ids: Sequence[str], untried: Objection = _no_objection) -> Done:
+    """Have the recipients that are deferred tried now, with a new time until giving up.
+
+    :param untried: says of a realm why its messages are not tried.
+    """
 
     def refusal(facts: _Facts) -> str | None:
         if not facts.any(Event.RETRY):
@@ -84,7 +95,7 @@ def retry(inspection: Inspection, queue_ids: Sequence[str]) -> Done:
     return _order(
         inspection,
         queue_ids,
-        lambda facts: _wished(facts) or refusal(facts),
+        lambda facts: _wished(facts) or untried(facts.realm) or refusal(facts),
         f"UPDATE recipient SET state = '{State.QUEUED}' WHERE {_WANTED} AND {rows_in(TABLE[Event.RETRY][0])}",
         "UPDATE message SET next_attempt = CASE WHEN next_attempt IS NOT NULL THEN :now END,"
         f" since = max(since, :now) WHERE {_WANTED}",
@@ -110,8 +121,11 @@ def hold(inspection: Inspection, queue_ids: Sequence[str], reason: str) -> Done:
     )
 
 
-def release(inspection: Inspection, queue_ids: Sequence[str]) -> Done:
-    """Have held messages tried again, with a new time until giving up; not where the body file is missing."""
+def release(inspection: Inspection, queue_ids: Sequence[str], untried: Objection = _no_objection) -> Done:
+    """Have held messages tried again, with a new time until giving up; not where the body file is missing.
+
+    :param untried: as for :func:`retry`.
+    """
 
     def refusal(facts: _Facts) -> str | None:
         if not facts.any(Event.RELEASE):
@@ -125,7 +139,7 @@ def release(inspection: Inspection, queue_ids: Sequence[str]) -> Done:
     return _order(
         inspection,
         queue_ids,
-        lambda facts: _wished(facts) or refusal(facts),
+        lambda facts: _wished(facts) or untried(facts.realm) or refusal(facts),
         f"UPDATE recipient SET state = '{State.QUEUED}', reason = NULL WHERE {_WANTED}"
         f" AND {rows_in(TABLE[Event.RELEASE][0])}",
         # In a sequence it becomes the head only where there is none.
@@ -138,7 +152,7 @@ def move(
     inspection: Inspection,
     queue_ids: Sequence[str],
     next_hop: str | None,
-    movable: Callable[[str], str | None],
+    movable: Objection,
 ) -> Done:
     """Have messages go to another hop than their realm's, and now.
 

@@ -60,9 +60,7 @@ class Queues:
         for queue in self._queues.values():
             queue.start()
         self._look.start(LOOK, now=True)
-        self._watched(
-            Deferred.fromCoroutine(self._tell_of_unknown_realms()), "counting the messages of realms"
-        )
+        self._watched(Deferred.fromCoroutine(self._hold_unknown_realms()), "holding what is of no realm")
 
     def stop(self) -> "Deferred[None]":
         """Take no more; fires when every queue has stopped (:meth:`Queue.stop`)."""
@@ -87,9 +85,11 @@ class Queues:
             flushed = Deferred.fromCoroutine(self._queues[realm].flush())
             self._watched(flushed, f"flushing the queue of {realm}")
 
-    async def _tell_of_unknown_realms(self) -> None:
+    async def _hold_unknown_realms(self) -> None:
+        """What nothing would ever try is an operator's to decide: no message waits for ever."""
         for realm, messages in sorted((await self._spool.realms()).items()):
             if realm not in self._queues:
+                await self._spool.hold_realm(realm, f"its realm {realm} is not configured")
                 log.emit(log.REALM_UNKNOWN, realm=realm, messages=messages)
 
     def _arrived(self, stored: Stored) -> None:

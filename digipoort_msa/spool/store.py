@@ -274,6 +274,16 @@ class Spool:
         """Try a message no more until an operator says so: it is damaged, say."""
         return self._submit(operations.hold, (queue_id, reason))
 
+    def hold_realm(self, realm: str, reason: str) -> "Deferred[None]":
+        """Try nothing of a realm more until an operator says so."""
+        return Deferred.fromCoroutine(self._hold_realm(realm, reason))
+
+    async def _hold_realm(self, realm: str, reason: str) -> None:
+        after, more = "", True
+        while more:
+            held: list[str] = await self._submit(upkeep.hold_realm, (realm, reason, after))
+            after, more = max(held, default=after), len(held) == upkeep.AT_ONCE
+
     def flush(self, realm: str, now: float) -> "Deferred[int]":
         """Every deferred message of a realm is due now; fires with their number."""
         return Deferred.fromCoroutine(self._flush(realm, now))

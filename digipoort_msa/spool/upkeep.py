@@ -46,6 +46,34 @@ def _flush(connection: sqlite3.Connection, realm: str, now: float) -> int:
     return len(queue_ids)
 
 
+def hold_realm(connection: sqlite3.Connection, asked: Sequence[tuple[str, str, str]]) -> list[list[str]]:
+    """Hold what waits of a realm (each argument a realm, a reason and the queue id to begin after), a piece
+    of it.  What is held already keeps its reason.
+
+    :return: the queue ids, in order; fewer than :data:`AT_ONCE` were the last.
+    """
+    return [_hold_realm(connection, realm, reason, after) for realm, reason, after in asked]
+
+
+def _hold_realm(connection: sqlite3.Connection, realm: str, reason: str, after: str) -> list[str]:
+    # The "+" has it go by the queue ids, all of them once: an index of realms would be sorted for each piece.
+    rows = connection.execute(
+        f"SELECT queue_id FROM message WHERE queue_id > ? AND +realm = ? AND {_WAITS}"
+        " ORDER BY queue_id LIMIT ?",
+        (after, realm, AT_ONCE),
+    )
+    queue_ids = [queue_id for (queue_id,) in rows.fetchall()]
+    if queue_ids:
+        wanted = encode(queue_ids)
+        connection.execute(
+            f"UPDATE recipient SET state = '{State.HELD}', reason = ? WHERE {_LISTED} AND {rows_in(WAITING)}",
+            (reason, wanted),
+        )
+        connection.execute(f"UPDATE message SET next_attempt = NULL WHERE {_LISTED}", (wanted,))
+        sequences.promote(connection, sequences.of(connection, queue_ids))
+    return queue_ids
+
+
 def purge(connection: sqlite3.Connection, held: Sequence[frozenset[str]]) -> list[list[str]]:
     """Drop messages that an operator wants removed, a piece of them, but for those in ``held``, which are
     being delivered (``record`` drops them).

@@ -8,7 +8,7 @@ from digipoort_msa.admin.console import Console, json_option, pass_console
 from digipoort_msa.admin.queue.group import opened, with_spool
 from digipoort_msa.admin.queue.printing import complain, counted, print_document
 from digipoort_msa.admin.queue.selecting import Chosen, messages
-from digipoort_msa.admin.queue.wiring import movable, sealing, verdicts_of
+from digipoort_msa.admin.queue.wiring import movable, sealing, untried, verdicts_of
 from digipoort_msa.config.tables import host_and_port
 from digipoort_msa.spool import orders
 from digipoort_msa.spool.inspection import Inspection
@@ -19,13 +19,15 @@ from digipoort_msa.spool.states import UNFINISHED, WAITING, State
 @click.command()
 @messages
 @json_option
-@with_spool
-def retry(inspection: Inspection, chosen: Chosen, as_json: bool) -> None:
+@pass_console
+def retry(console: Console, chosen: Chosen, as_json: bool) -> None:
     """Try deferred messages now, with a new time until giving up.
 
     Those that are held are for `release`.
     """
-    done = orders.retry(inspection, chosen.queue_ids(inspection, WAITING))
+    with opened(console) as inspection:
+        queue_ids = chosen.queue_ids(inspection, WAITING)
+        done = orders.retry(inspection, queue_ids, untried(console.settings))
     _report(done, chosen, "to be tried now", as_json)
 
 
@@ -48,13 +50,16 @@ def hold(inspection: Inspection, chosen: Chosen, reason: str, as_json: bool) -> 
 @click.command()
 @messages
 @json_option
-@with_spool
-def release(inspection: Inspection, chosen: Chosen, as_json: bool) -> None:
+@pass_console
+def release(console: Console, chosen: Chosen, as_json: bool) -> None:
     """Try held messages again, with a new time until giving up.
 
-    A message whose body file is missing is released once the file is back.
+    A message whose body file is missing is released once the file is back, and one whose realm is not
+    configured once the realm is.
     """
-    done = orders.release(inspection, chosen.queue_ids(inspection, (State.HELD,)))
+    with opened(console) as inspection:
+        queue_ids = chosen.queue_ids(inspection, (State.HELD,))
+        done = orders.release(inspection, queue_ids, untried(console.settings))
     _report(done, chosen, "released", as_json)
 
 

@@ -61,6 +61,12 @@ def _verdicts(settings: Settings, realm: Realm, queue_ids: QueueIds) -> Verdicts
     return Verdicts(notifications, make_schedule(settings.queue_of(realm)), queue_ids)
 
 
+def untried(settings: Settings) -> Callable[[str], str | None]:
+    """Says of a realm why its messages are not tried; ``None`` where they are."""
+    names = {realm.name for realm in settings.realm}
+    return lambda name: None if name in names else f"its realm {name} is not configured"
+
+
 def movable(settings: Settings) -> Callable[[str], str | None]:
     """Says of a realm why its messages cannot go to another hop; ``None`` where they can."""
 
