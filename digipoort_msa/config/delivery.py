@@ -152,7 +152,7 @@ class Hops(Table):
     login_mechanisms: tuple[LoginMechanism, ...] = Field(
         default=("SCRAM-SHA-256", "PLAIN", "LOGIN"),
         min_length=1,
-        description="a list: the first of these that the hop offers is used",
+        description="a list of SCRAM-SHA-256, PLAIN and LOGIN: the first of them that the hop offers is used",
     )
     connections: Count = Field(default=10, description="connections to one hop at once")
     messages_per_connection: Count = Field(default=100, description="messages, then a connection is closed")
