@@ -230,6 +230,18 @@ class WishTests(QueueTestCase):
         self.assertEqual([second], [event["queue_id"] for event in self.logged(log.REMOVED)])
 
     @proves("D2")
+    def test_a_start_tells_of_what_it_removes(self) -> None:
+        """And that it was under way: the core may have it all the same."""
+        kept, waiting, active = self.kept(), self.kept(), self.kept()
+        self.wish("remove", waiting, active)
+        self.stop(self.spool)
+        (self.directory / "underway").write_text(f"{active}\n")
+        self.spool = self.started()
+        self.assertEqual([(kept,)], self.rows("SELECT queue_id FROM message"))
+        told = [(each["event"], each["queue_id"]) for each in self.events if "queue_id" in each]
+        self.assertEqual([("interrupted", active), ("removed", waiting), ("removed", active)], told)
+
+    @proves("D2")
     def test_returning_what_waits(self) -> None:
         self.delivery.replies = {"one@b.nl": DEFERRED}
         self.queue()

@@ -20,7 +20,8 @@ class Recovery:
     half_received: int  # files of messages that were never acknowledged, removed
     orphans: int  # body files of messages that had been delivered, removed
     missing: tuple[str, ...]  # queue ids whose body file is not there: held
-    underway: tuple[str, ...]  # queue ids that were being delivered, and are due again
+    underway: tuple[str, ...]  # queue ids that were being delivered: due again, or removed now
+    removed: tuple[str, ...]  # queue ids that an operator wanted removed
 
 
 def recover(connection: sqlite3.Connection, bodies: Bodies, directory: Path) -> Recovery:
@@ -48,8 +49,10 @@ def recover(connection: sqlite3.Connection, bodies: Bodies, directory: Path) -> 
 def _recover(connection: sqlite3.Connection, bodies: Bodies, directory: Path) -> Recovery:
     half_received = bodies.sweep()
     connection.execute("BEGIN IMMEDIATE")
-    while upkeep.purge(connection, [frozenset()]) != [[]]:
-        pass
+    underway = upkeep.unfinished(connection, left_underway(directory / UNDERWAY))
+    removed: list[str] = []
+    while piece := upkeep.purge(connection, [frozenset()])[0]:
+        removed += piece
     missing = upkeep.hold_missing(connection, bodies.exists)
     upkeep.mend(connection, time.time())
     connection.execute("COMMIT")
@@ -59,5 +62,4 @@ def _recover(connection: sqlite3.Connection, bodies: Bodies, directory: Path) ->
             bodies.remove(queue_id)
             orphans += 1
     (messages,) = connection.execute("SELECT count(*) FROM message").fetchone()
-    underway = upkeep.unfinished(connection, left_underway(directory / UNDERWAY))
-    return Recovery(messages, half_received, orphans, tuple(missing), tuple(underway))
+    return Recovery(messages, half_received, orphans, tuple(missing), tuple(underway), tuple(removed))

@@ -109,6 +109,8 @@ class Spool:
             recovery = recover(connection, self._bodies, self.directory)
             for queue_id in recovery.underway:
                 log.emit(log.INTERRUPTED, queue_id=queue_id)
+            for queue_id in recovery.removed:
+                log.emit(log.REMOVED, queue_id=queue_id)
             self.underway = Underway(self.directory / schema.UNDERWAY)
             self._disk.measure()
         except (OSError, sqlite3.Error) as error:
