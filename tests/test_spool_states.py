@@ -24,6 +24,13 @@ class StateTests(SynchronousTestCase):
         self.assertEqual(set(WAITING), TABLE[Event.TAKE][0])
         self.assertEqual(set(UNFINISHED), set(STORED) - {State.DELIVERED, State.RETURNED})
 
+    @proves("D2")
+    def test_what_is_held_while_it_is_under_way(self) -> None:
+        """The attempt still ends it; and one that ends nothing leaves it held."""
+        for event in (Event.DELIVER, Event.RETURN):
+            self.assertIn(State.HELD, TABLE[event][0])
+        self.assertNotIn(State.HELD, TABLE[Event.DEFER][0])
+
     def test_rows(self) -> None:
         self.assertEqual("state IN ('queued', 'deferred')", rows_in(WAITING))
         self.assertEqual("state IN ('held')", rows_before(Event.RELEASE))

@@ -51,7 +51,7 @@ TABLE: Mapping[Event, tuple[frozenset[State], State | None]] = MappingProxyType(
         Event.KEEP: (frozenset({_S.RECEIVED}), _S.QUEUED),
         Event.TAKE: (_WAITING, _S.ACTIVE),
         Event.INTERRUPT: (frozenset({_S.ACTIVE}), None),
-        Event.DELIVER: (frozenset({_S.ACTIVE}), _S.DELIVERED),
+        Event.DELIVER: (frozenset({_S.ACTIVE, _S.HELD}), _S.DELIVERED),  # held while it was under way
         Event.DEFER: (frozenset({_S.ACTIVE}), _S.DEFERRED),
         Event.RETURN: (frozenset({_S.ACTIVE, _S.HELD}) | _WAITING, _S.RETURNED),
         Event.HOLD: (frozenset({_S.ACTIVE}) | _WAITING, _S.HELD),
