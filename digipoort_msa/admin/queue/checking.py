@@ -44,6 +44,7 @@ def verify(inspection: Inspection, quick: bool, as_json: bool) -> None:
         click.echo(
             f"{counted(verification.checked)} checked, {len(damage) or 'nothing'} damaged"
             + (f"; {without} without a SHA-256 (kept by an earlier release)" if without else "")
+            + ("; contents were not read" if quick else "")
         )
     if damage:
         raise SystemExit(1)
