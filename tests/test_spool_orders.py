@@ -147,7 +147,8 @@ class OrdersTests(InspectionTestCase):
         """It only asks: the message may be under way."""
         queue_id = self.kept(BIG)
         self.assertEqual(
-            Done([queue_id], {"NONE": NOT_HERE}), orders.remove(self.inspection, [queue_id, "NONE"])
+            Done([queue_id], {"NONE": NOT_HERE}, [queue_id]),
+            orders.remove(self.inspection, [queue_id, "NONE"]),
         )
         self.assertEqual("remove", self.shown(queue_id).summary.wish)
         for order in (
@@ -166,7 +167,7 @@ class OrdersTests(InspectionTestCase):
         self.stop(self.spool)
         body = self.directory / "bodies" / big
         self.assertTrue(body.exists())
-        self.assertEqual([big], orders.remove(self.inspection, [big]).done)
+        self.assertEqual(Done([big], {}), orders.remove(self.inspection, [big]))
         self.assertFalse(body.exists())
         for table in ("message", "content", "recipient", "attempt"):
             self.assertNotIn((big,), self.sql(f"SELECT queue_id FROM {table}"))
@@ -212,7 +213,7 @@ class OrdersTests(InspectionTestCase):
     def test_return_beside_the_msa(self) -> None:
         """It only asks; and no second notification is written."""
         queue_id = self.kept()
-        self.assertEqual([queue_id], self.returned(queue_id).done)
+        self.assertEqual(Done([queue_id], {}, [queue_id]), self.returned(queue_id))
         self.assertEqual("return", self.shown(queue_id).summary.wish)
         self.assertEqual([queue_id], self.inspection.queue_ids())
         self.assertEqual({queue_id: "an operator wants it returned"}, self.returned(queue_id).refused)

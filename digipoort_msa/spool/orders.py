@@ -48,6 +48,7 @@ class Done:
 
     done: list[str] = Factory(list)
     refused: dict[str, str] = Factory(dict)  # queue id: why
+    pending: list[str] = Factory(list)  # of those that are done: left for the running MSA to carry out
 
     def add(self, wanted: Iterable[str], refused: dict[str, str]) -> None:
         self.done += [queue_id for queue_id in wanted if queue_id not in refused]
@@ -181,6 +182,8 @@ def remove(inspection: Inspection, queue_ids: Sequence[str]) -> Done:
         with inspection.alone() as alone:
             if alone:
                 _purge(inspection, wanted)
+            else:
+                done.pending += wanted
     return done
 
 
@@ -210,6 +213,8 @@ def return_(
             done.add([queue_id], {queue_id: str(error)})
         else:
             done.add([queue_id], {})
+            if not alone:
+                done.pending.append(queue_id)
     return done
 
 

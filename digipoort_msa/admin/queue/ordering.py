@@ -147,9 +147,15 @@ def _report(done: Done, chosen: Chosen, what: str, as_json: bool) -> None:
             "done": done.done,
             "refused": [{"id": queue_id, "reason": why} for queue_id, why in refused.items()],
         }
+        if done.pending:
+            document["pending"] = done.pending
         print_document(document)
     else:
-        click.echo(f"{counted(len(done.done))} {what}")
+        at_once = len(done.done) - len(done.pending)
+        if at_once or not done.pending:
+            click.echo(f"{counted(at_once)} {what}")
+        if done.pending:
+            click.echo(f"{counted(len(done.pending))} to be {what}")
     complain(refused.items())
     if refused:
         raise SystemExit(1)
