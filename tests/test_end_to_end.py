@@ -214,7 +214,7 @@ class Outages(InstalledTestCase):
         python(server, Login("PLAIN"), MESSAGE)
         (summary,) = server.json("queue", "list")
         server.command("queue", "remove", summary["id"], "--yes")
-        self.assertEqual(server.json("queue", "list"), [])
+        server.await_empty_queue()
         self.assertNotEqual(
             run(*server.programs.msa, "--config", server.config, "queue", "show", "X1").returncode, 0
         )

@@ -366,6 +366,19 @@ class StoreTests(SpoolTestCase):
         self.restart()
         self.assertEqual((lost.queue_id,), self.recovery.missing)
 
+    @proves("D2")
+    def test_what_was_under_way(self) -> None:
+        """Is named at the next start where it has not ended: what is held may be delivered later, too."""
+        waiting, held, ended = self.kept(), self.kept(), self.kept()
+        for queue_id in (waiting, held, ended):
+            self.spool.underway.begin(queue_id)
+        self.result(self.spool.hold(held, "by an operator", 1000.0))
+        self.rows("DELETE FROM message WHERE queue_id = ?", ended)
+        self.restart()
+        self.assertEqual((waiting, held), self.recovery.underway)
+        self.restart()
+        self.assertEqual((), self.recovery.underway)
+
     def test_a_body_in_constant_memory(self) -> None:
         piece = bytes(64 * 1024)
         tracemalloc.start()

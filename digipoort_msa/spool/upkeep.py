@@ -178,9 +178,9 @@ def mend(connection: sqlite3.Connection, now: float) -> None:
 
 
 def unfinished(connection: sqlite3.Connection, queue_ids: Sequence[str]) -> list[str]:
-    """Those of these messages that are still to be delivered, in order."""
+    """Those of these messages that have not ended, in order; what is held may be delivered later, too."""
     rows = connection.execute(
-        f"SELECT queue_id FROM message WHERE {_LISTED} AND {_WAITS} ORDER BY queue_id", (encode(queue_ids),)
+        f"SELECT queue_id FROM message WHERE {_LISTED} ORDER BY queue_id", (encode(queue_ids),)
     )
     return [queue_id for (queue_id,) in rows]
 
