@@ -1,0 +1,113 @@
+"""A throwaway database server in a folder of its own, on a unix socket: what PostgreSQL and MariaDB share.
+
+Its data need not survive a power cut, so nothing is synced.  It runs as an unprivileged user, and not longer
+than the process that started it, however that ends.  ``running()`` of :mod:`tests.postgresql` and
+:mod:`tests.mariadb` gives the one of this process, which starts when a test first asks.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from itertools import count
+from pathlib import Path
+from time import monotonic, sleep
+
+from sqlalchemy.engine import URL
+
+
+class DatabaseServer:
+    """Runs from :meth:`start` to :meth:`remove`."""
+
+    crash = signal.SIGKILL  # ends it at once, children and all
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="db-", dir="/tmp"))  # short: there is a socket in it
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = count()
+        if os.geteuid() == 0:
+            shutil.chown(self.directory, "nobody", "nogroup")
+        try:
+            self.lay_out()
+        except BaseException:
+            self.remove()
+            raise
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        raise NotImplementedError
+
+    def lay_out(self) -> None:
+        """Make what has to be there before the first start."""
+
+    def command(self) -> list[str]:
+        """The server in the foreground."""
+        raise NotImplementedError
+
+    def url(self, database: str) -> URL:
+        """To one of its databases, as its superuser."""
+        raise NotImplementedError
+
+    def execute(self, statement: str) -> list[tuple[object, ...]]:
+        """Run a statement outside any database of ours; returns its rows.
+
+        :raise Exception: the driver's own, where it does not answer.
+        """
+        raise NotImplementedError
+
+    def as_nobody(self, *command: str) -> list[str]:
+        """A command line that runs as an unprivileged user and ends with this process."""
+        user = ["--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
+        return ["setpriv", "--pdeathsig=KILL", *user, *command]
+
+    def start(self, seconds: float = 30) -> None:
+        """:raise AssertionError: it does not answer."""
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.as_nobody(*self.command()),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                start_new_session=True,
+            )
+        end = monotonic() + seconds
+        while True:
+            try:
+                self.execute("SELECT 1")
+            except Exception as error:
+                if monotonic() > end or self._process.poll() is not None:
+                    raise AssertionError(f"it does not answer: {error}\n{self.log()}") from error
+                sleep(0.02)
+            else:
+                return
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text(errors="replace")
+
+    def kill(self) -> None:
+        """It is gone without a word to anyone."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(self.crash)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def fresh(self) -> URL:
+        """A new and empty database."""
+        name = f"msa{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def remove(self) -> None:
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
