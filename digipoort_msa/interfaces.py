@@ -9,7 +9,21 @@ Errors have one rule everywhere.  A decision against the client is
 exception is our own failure, is logged, and is a 451 to the client.
 """
 
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
 from zope.interface import Attribute, Interface
+
+
+@frozen
+class Facilities:
+    """What the service hands to a store or a policy when it opens it; all of it is shared."""
+
+    reactor: Any  # never the global one
+    threads: Any  # :class:`~digipoort_msa.threads.Threads`: ``call(work, *arguments)`` for what blocks
+    state_directory: Path  # of the service: for what has to survive a restart
 
 
 class Unavailable(Exception):
@@ -22,10 +36,26 @@ class Unavailable(Exception):
 class Throttled(Exception):
     """Too many logins failed: no further one is looked at for a while (A8); ``421 4.7.0``."""
 
-    def __init__(self, retry_after: float) -> None:
-        """:param retry_after: seconds from now until an attempt is looked at again; for the log."""
-        super().__init__(f"too many failed logins; the next is looked at in {retry_after:.0f} s")
+    def __init__(self, retry_after: float, which: str = "") -> None:
+        """
+        :param retry_after: seconds from now until an attempt is looked at again; for the log.
+        :param which: failed logins there were too many of, such as "from this source"; for the log.
+        """
+        of = f" {which}" if which else ""
+        super().__init__(f"too many failed logins{of}; the next is looked at in {retry_after:.0f} s")
         self.retry_after = retry_after
+
+
+class MechanismRetired(Exception):
+    """The password was right, but this account's time for the mechanism is over: ``534 5.7.9`` (RFC 4954 6).
+
+    It comes only after the proof, so that it tells a stranger nothing.
+    """
+
+    def __init__(self, mechanism: str, since: date) -> None:
+        super().__init__(f"{mechanism} is switched off for this account since {since}")
+        self.mechanism = mechanism
+        self.since = since
 
 
 class Damaged(Exception):
@@ -38,54 +68,100 @@ class Damaged(Exception):
 class IRealms(Interface):
     """Every realm of this MSA behind one door: who may log in with what, and as whom."""
 
-    mechanisms = Attribute(
-        "tuple[str, ...]: the SASL mechanisms that some realm offers, in the registry's order"
-    )
+    def offered(channel, allowed=None):
+        """The mechanisms that can succeed on one connection now: what EHLO shows there, and AUTH takes.
+
+        :param channel: :class:`~digipoort_msa.sasl.mechanism.Channel`, what the connection itself can prove;
+            ``None`` for one in clear, which is shown what it will find under TLS (T2).
+        :param allowed: ``frozenset[str]``, what the listener's settings allow; ``None`` for all.
+        :return: ``tuple[str, ...]`` in the registry's order.
+        """
 
     def realms_offering(mechanism):
-        """Which realms offer a mechanism: it is in their settings, and their store can verify it (A7).
+        """Which realms offer a mechanism now: it is in their settings, their store can verify it (A7), and
+        its time is not over.
 
         :param mechanism: ``str``, as in the registry.
         :return: ``tuple[str, ...]`` of realm names, the first realm first.
         """
 
-    def login(credential, source):
+    def scram_keys(username):
+        """What a SCRAM exchange with a name goes by.
+
+        A name that has no keys, whatever the reason, gets some that no password fits: the same each time, so
+        that a client's clock and eye find no difference (A5).
+
+        :return: ``Deferred[ScramKeys]``.
+        :raise Unavailable: (as the failure) the store cannot be asked: 454.
+        """
+
+    def login(credential, source, mechanism):
         """Find the credential's realm, verify it, and give the submitter it stands for.
 
         :param credential: provides one of the interfaces of :mod:`digipoort_msa.sasl.credentials`.
         :param source: ``str``, the client's IP address; guessing is counted by it (A8).
+        :param mechanism: ``str``, the mechanism that brought the credential.
         :return: ``Deferred[ISubmitter]``.  It may take its time on purpose, after failures.
         :raise UnauthorizedLogin: (``twisted.cred.error``; all of these as the Deferred's failure) the
             credential is no good, for whatever reason: 535.  The text says which, for the log (A5).
+        :raise MechanismRetired: it is good, but the mechanism is over for this account: 534.
         :raise Unavailable: the store cannot be asked, or too many verifications wait: 454.
         :raise Throttled: too many failures: 421.
         """
 
 
 class IAccountStore(Interface):
-    """The accounts of one realm, wherever they are kept."""
+    """The accounts of one realm, wherever they are kept.
 
-    mechanisms = Attribute("frozenset[str]: the SASL mechanisms this store can verify (A7)")
+    Opening a store reads files at the most; whatever connects does so when it is first asked.
+    """
+
+    mechanisms = Attribute(
+        "frozenset[str]: the SASL mechanisms this store can verify (A7).  EXTERNAL need not be among them: "
+        "every store that finds accounts can serve it."
+    )
 
     def account(username):
         """Look an account up.
 
-        :param username: ``str``, prepared with SASLprep (A4).
+        :param username: ``str``, prepared with SASLprep (A4); the account's name has to equal it exactly.
         :return: ``Deferred[Account | None]``; ``None`` for an unknown name.  An account that may not
             log in is returned with its status, never hidden: the checker decides (CVE-2022-24732).
-        :raise Unavailable: (as the Deferred's failure) the store cannot be asked now; the client is
-            told ``454 4.7.0``.
+        :raise Unavailable: (as the Deferred's failure) the store cannot be asked now, or answers what makes
+            no sense; the client is told ``454 4.7.0``.  It comes in bounded time.
+        """
+
+    def stop():
+        """Let go of connections and files; nobody asks any more.
+
+        :return: ``None``, or a Deferred that fires when all is let go of.
+        """
+
+
+class IPasswordVerifier(IAccountStore):
+    """A store that yields no password hash, and verifies passwords itself (an LDAP bind, say)."""
+
+    def verify(account, password):
+        """Is ``password`` the account's?
+
+        :param account: ``Account``, just read from this store, and one that may log in.
+        :param password: ``str``, prepared with SASLprep, never empty.
+        :return: ``Deferred[bool]``: true only where the back end said so, in so many words.
+        :raise Unavailable: (as the failure) it cannot be asked now; in bounded time.
         """
 
 
 class IUpgradableAccountStore(IAccountStore):
-    """A store whose password hashes can be made anew, with the parameters of today (A7)."""
+    """A store whose password hashes and SCRAM keys can be made anew at a login (A7)."""
 
-    def upgrade(username, old, new):
-        """Replace a password's hash by another of the same password.
+    def upgrade(account, password_hash, scram):
+        """Replace what a password is verified with by something newer of the same password.
 
-        :param old: the hash that was verified; where the account has another by now, nothing happens.
-        :return: ``Deferred[bool]``: whether it was replaced.
+        :param account: as it was when the password was verified; where its hash is another by now, nothing
+            happens.
+        :param password_hash: the new hash, or ``None`` to leave it as it is.
+        :param scram: :class:`~digipoort_msa.sasl.scram_keys.ScramKeys`, or ``None`` likewise.
+        :return: ``Deferred[bool]``: whether they were replaced.
         :raise Unavailable: (as the failure) not now.
         """
 
@@ -143,17 +219,68 @@ class ISubmission(Interface):
 
 
 class IPolicy(Interface):
-    """A rule on what may be submitted.  Each method returns ``None``, now or as a Deferred, or raises
-    :class:`~digipoort_msa.smtp.reply.Refused`."""
+    """One rule of a realm on what its accounts may submit.  It serves all sessions of the realm, and keeps
+    nothing of one of them: that is for the :class:`IJudgement`.
 
-    def sender(account, path, parameters):
-        """At MAIL: may ``account`` (its name, ``str``) send from ``path``?"""
+    :class:`digipoort_msa.policy.rule.Rule` and :class:`~digipoort_msa.policy.rule.Judgement` agree to
+    everything.
+    """
 
-    def recipient(account, envelope, path, parameters):
-        """At RCPT: may this transaction (an ``Envelope`` so far) have ``path`` as one more recipient?"""
+    def begin(identity, trace):
+        """A mail transaction begins.
 
-    def content(account, envelope, head):
-        """At the end of data: may this message pass?  ``head`` is its first octets, 64 KiB at most."""
+        :param identity: :class:`~digipoort_msa.identity.Identity`, who submits.
+        :param trace: :class:`~digipoort_msa.smtp.envelope.Trace`.
+        :return: :class:`IJudgement` for this transaction alone.
+        """
+
+    def stop():
+        """Let go of connections, files and threads; no transaction is open any more.
+
+        :return: ``None``, or a Deferred that fires when all is let go of.
+        """
+
+
+class IJudgement(Interface):
+    """What one rule has to say of one mail transaction.
+
+    ``sender``, ``recipient``, ``open``, ``write`` and ``complete`` return ``None`` to go on, now or as a
+    Deferred, or raise :class:`~digipoort_msa.smtp.reply.Refused`, also as the Deferred's failure.  None is
+    called while the Deferred of another is open, but a Deferred may be cancelled, and ``abort`` follows then.
+    In the end there is one ``accepted`` or one ``abort``, never both, whatever happened before.
+    """
+
+    def sender(path, parameters):
+        """MAIL.
+
+        :param path: :class:`~digipoort_msa.smtp.envelope.Path`, the reverse-path.
+        :param parameters: :class:`~digipoort_msa.smtp.envelope.MailParameters`.
+        """
+
+    def recipient(envelope, path, parameters):
+        """RCPT: a refusal is of this recipient alone.
+
+        :param envelope: :class:`~digipoort_msa.smtp.envelope.Envelope` with the recipients accepted so far.
+        """
+
+    def open(envelope):
+        """Content begins (DATA or the first BDAT); ``envelope`` has all its recipients."""
+
+    def write(octets):
+        """A segment of content as the client sent it, dots unstuffed, without our ``Received:``.
+
+        :return: ``None``, or a Deferred: no more comes until it fires, and the client is not read from.  A
+            verdict on content waits for :meth:`complete`; one that is raised here is given there.
+        """
+
+    def complete():
+        """The content was all there is: may this message pass?"""
+
+    def accepted():
+        """The message is taken: its 250 is certain."""
+
+    def abort():
+        """The transaction ended in any other way; nothing is asked any more."""
 
 
 class IIntake(Interface):

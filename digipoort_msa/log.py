@@ -70,12 +70,49 @@ AUTHENTICATED = Event(
 NOT_AUTHENTICATED = Event(
     "not-authenticated", "{session} {mechanism} from {peer} failed for {username}: {reason}", LogLevel.warn
 )
+PAIR_THROTTLED = Event(
+    "pair-throttled",
+    "{source} has used up its {limit} failed logins to one account, {account} in realm {realm}: "
+    "the next is looked at in {seconds} s",
+    LogLevel.warn,
+)
+SOURCE_THROTTLED = Event(
+    "source-throttled",
+    "{source} has used up its {limit} failed logins: the next of a stranger is looked at in {seconds} s",
+    LogLevel.warn,
+)
+ACCOUNT_THROTTLED = Event(
+    "account-throttled",
+    "strangers have used up the {limit} failed logins to {account} in realm {realm}: "
+    "their next is looked at in {seconds} s",
+    LogLevel.warn,
+)
+STRANGERS_THROTTLED = Event(
+    "strangers-throttled",
+    "strangers have used up the {limit} failed logins to all accounts: their next is looked at in {seconds} s",
+    LogLevel.error,
+)
+THROTTLE_CLEARED = Event("throttle-cleared", "an operator had {cleared} counts of failed logins forgotten")
+LEDGER_UNUSABLE = Event(
+    "ledger-unusable",
+    "what is known of logins is in memory alone, and gone with this process: {reason}",
+    LogLevel.error,
+)
+LEDGER_USABLE = Event("ledger-usable", "what is known of logins is kept in {file} again", LogLevel.warn)
 HASH_UPGRADED = Event("hash-upgraded", "the password hash of {account} in realm {realm} was upgraded")
 STORE_UNAVAILABLE = Event(
     "store-unavailable", "the accounts of realm {realm} cannot be asked: {reason}", LogLevel.error
 )
 SECRETS_UNREADABLE = Event(
     "secrets-unreadable", "{account} in realm {realm} cannot use DIGEST-MD5: {reason}", LogLevel.error
+)
+
+# -- policies --------------------------------------------------------------------------------------
+WOULD_REFUSE = Event(
+    "would-refuse",
+    "{session} the rule {rule}, on trial, would refuse {account} in realm {realm} at {moment} with {reply}: "
+    "{reason}",
+    LogLevel.warn,
 )
 
 # -- messages (submission, spool, delivery) --------------------------------------------------------

@@ -50,16 +50,20 @@ class MemoryStore:
     def _fail(self):
         raise self.failure
 
-    def upgrade(self, username, old, new):
-        self.upgrades.append((username, old, new))
+    def upgrade(self, account, password_hash, scram):
+        self.upgrades.append((account, password_hash, scram))
         return succeed(True)
+
+    def stop(self):
+        pass
 
 
 @implementer(ISubmitter)
 class Submitter:
-    def __init__(self, realm, account):
-        self.realm = realm
-        self.account = account
+    def __init__(self, identity):
+        self.identity = identity
+        self.realm = identity.realm
+        self.account = identity.name
 
 
 def account(name="piet", realm="one.nl", status=Status.ACTIVE, password_hash="", digest_secrets=()):

@@ -6,6 +6,7 @@ The server runs on trial's reactor; the client of :mod:`tests.msa_client` is run
 
 import os
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 from attrs import define, field
@@ -21,9 +22,11 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from digipoort_msa.accounts.cache import VerifiedPasswords
+from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.passwords import Passwords
-from digipoort_msa.accounts.realm import Realm, Realms
+from digipoort_msa.accounts.realm import Realm, RealmRules, Realms
 from digipoort_msa.accounts.throttle import Throttle
+from digipoort_msa.identity import Identity
 from digipoort_msa.interfaces import IIncoming, IIntake
 from digipoort_msa.sasl.digest_md5 import digest_secrets
 from digipoort_msa.sasl.registry import MECHANISMS
@@ -113,14 +116,16 @@ def make_realms(
 ) -> Realms:
     """One realm with one account."""
 
-    def submitter(realm: str, name: str) -> Submitter:
-        return Submitter(realm, name, spool, reactor.seconds, policies, add_missing_headers)
+    def submitter(identity: Identity) -> Submitter:
+        return Submitter(identity, spool, reactor.seconds, policies, add_missing_headers)
 
     inline: Any = Inline()
     passwords = Passwords(_hashing, inline, VerifiedPasswords(reactor.seconds))
-    realm = Realm(REALM, mechanisms, store or make_store(), passwords, submitter)
+    rules = RealmRules(name=REALM, mechanisms=frozenset(mechanisms))
+    store = GuardedStore(store or make_store(), REALM, reactor)
+    realm = Realm(rules, store, passwords, submitter, reactor, lambda: TODAY)
     throttle = {"first_delay": 0.0, "per_account_and_source": 50, **throttle}
-    return Realms([realm], Throttle(reactor.seconds, **throttle), reactor, MECHANISMS)
+    return Realms([realm], Throttle(reactor.seconds, **throttle), reactor, MECHANISMS, b"nobody")
 
 
 def make_store() -> MemoryStore:
@@ -133,6 +138,8 @@ def make_store() -> MemoryStore:
         )
     )
 
+
+TODAY = date(2026, 1, 5)
 
 _hashing = CountingHashing()
 _OF_REALMS = {
@@ -152,12 +159,7 @@ def make_factory(
     **options: Any,
 ) -> SubmissionFactory:
     """:param session: of :class:`SessionSettings`; ``options`` are the factory's own."""
-    settings = {
-        "hostname": HOSTNAME,
-        "mechanisms": realms.mechanisms,
-        "clear_mechanisms": tuple(name for name in realms.mechanisms if not MECHANISMS[name].plaintext),
-        **(session or {}),
-    }
+    settings = {"hostname": HOSTNAME, **(session or {})}
     return SubmissionFactory(
         reactor=reactor,
         session_settings=SessionSettings(**settings),

@@ -14,12 +14,14 @@ ROOT = Path(digipoort_msa.__file__).parent
 PACKAGE = "digipoort_msa"
 
 #: What a room may import of ours, besides itself.
-SEAMS = {"interfaces", "log"}
+SEAMS = {"interfaces", "log", "identity", "threads"}
 PURE = {"smtp", "sasl"}
 OURS = {
     "smtp": set(),
     "sasl": set(),
     "log": set(),
+    "identity": set(),
+    "threads": {"interfaces"},
     "log_lines": {"log"},
     "interfaces": {"smtp"},  # its errors name their reply
     "config": set(),
@@ -30,10 +32,12 @@ TWISTED = {"twisted", "zope", "attrs"}
 #: What a room may import of others, besides the standard library.
 THEIRS = {
     "smtp": {"attrs", "zope"},
-    "sasl": {"attrs", "zope"},
+    "sasl": {"attrs", "zope", "scramp"},
     "log": TWISTED,
+    "identity": {"attrs"},
+    "threads": TWISTED,
     "log_lines": TWISTED,
-    "interfaces": {"zope"},
+    "interfaces": {"attrs", "zope"},
     "config": TWISTED | {"pydantic", "pydantic_core", "sqlalchemy", "cryptography"},
     "accounts": TWISTED | {"passlib", "sqlalchemy", "cryptography"},
     "policy": TWISTED,

@@ -11,13 +11,16 @@ CONTEXT = Context(("example.nl",), frozenset({"msa.example.nl"}), "nonce")
 class RegistryTests(SynchronousTestCase):
     @proves("A2")
     def test_the_mechanisms_in_order(self) -> None:
-        self.assertEqual(list(MECHANISMS), ["DIGEST-MD5", "PLAIN", "LOGIN"])
+        strongest_first = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "DIGEST-MD5", "PLAIN", "LOGIN"]
+        self.assertEqual(list(MECHANISMS), strongest_first)
         self.assertEqual([mechanism.name for mechanism in MECHANISMS.values()], list(MECHANISMS))
 
     @proves("T2")
     def test_which_need_tls_to_be_shown(self) -> None:
-        plaintext = [name for name, mechanism in MECHANISMS.items() if mechanism.plaintext]
-        self.assertEqual(plaintext, ["PLAIN", "LOGIN"])
+        """EHLO in clear shows DIGEST-MD5 and nothing else, whatever else there is."""
+        self.assertEqual(
+            [name for name, mechanism in MECHANISMS.items() if mechanism.in_clear], ["DIGEST-MD5"]
+        )
 
     def test_cve_2011_1720_every_exchange_is_a_fresh_one(self) -> None:
         for name, mechanism in MECHANISMS.items():

@@ -5,9 +5,10 @@ A client that logs in again and again is spared the slow hash.  The theory:
 - An entry's key is realm, name and mechanism, framed by length, so that users and realms never mix
   (CVE-2025-30189).
 - Its value is an HMAC, under a key that lives and dies with this process, over realm, name, mechanism,
-  *the stored hash* and the password.  The caller has just read the account and looked at its status; a new
-  password means a new hash, and the tag no longer fits.  So any change of an account voids its entry at once,
-  and no one has to remember to empty the cache.
+  *the stored hash* and the password; where a store yields no hash, its revision of the account stands for it,
+  and an account with neither is never remembered.  The caller has just read the account and looked at its
+  status; a new password means a new hash, and the tag no longer fits.  So any change of an account voids its
+  entry at once, and no one has to remember to empty the cache.
 - Entries expire, and the least recently used go first when there are too many.
 """
 
@@ -38,8 +39,8 @@ class VerifiedPasswords:
         self._lock = threading.Lock()
 
     def remember(self, account: Account, mechanism: str, password: str, password_hash: str) -> None:
-        """``password`` was right for ``account``, whose hash is (from now on) ``password_hash``."""
-        if self._seconds <= 0:
+        """``password`` was right for ``account``, whose hash or revision is ``password_hash`` from now on."""
+        if self._seconds <= 0 or not password_hash:
             return
         key = framed(account.realm, account.name, mechanism)
         entry = self._tag(account, mechanism, password, password_hash), self._now() + self._seconds
@@ -63,7 +64,8 @@ class VerifiedPasswords:
                 del self._tags[key]
                 return False
             self._tags.move_to_end(key)
-        return hmac.compare_digest(tag, self._tag(account, mechanism, password, account.password_hash))
+        version = account.password_hash or account.revision
+        return bool(version) and hmac.compare_digest(tag, self._tag(account, mechanism, password, version))
 
     def _tag(self, account: Account, mechanism: str, password: str, password_hash: str) -> bytes:
         text = framed(account.realm, account.name, mechanism, password_hash, password)

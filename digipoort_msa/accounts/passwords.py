@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from digipoort_msa.accounts.account import Account
 from digipoort_msa.accounts.cache import VerifiedPasswords
-from digipoort_msa.accounts.threads import Threads
+from digipoort_msa.threads import Threads
 
 
 class PasswordHashing:
@@ -72,7 +72,7 @@ class Passwords:
     def __init__(self, hashing: PasswordHashing, threads: Threads, cache: VerifiedPasswords) -> None:
         self._hashing = hashing
         self._threads = threads
-        self._cache = cache
+        self.cache = cache
         self._nobodys_hash = hashing.hash(secrets.token_urlsafe(32))
 
     def verify(self, account: Account | None, password: str, mechanism: str) -> "Deferred[Verdict]":
@@ -82,7 +82,7 @@ class Passwords:
         :param mechanism: the kind of credential, which is part of the cache's key.
         :raise Unavailable: (as the failure) too many verifications wait.
         """
-        if account is not None and self._cache.knows(account, mechanism, password):
+        if account is not None and self.cache.knows(account, mechanism, password):
             return succeed(Verdict(True))
         return self._threads.call(self._verify, account, password, mechanism)
 
@@ -92,10 +92,10 @@ class Passwords:
             self._hashing.verify(password, self._nobodys_hash)
             return Verdict(False)
         # Of many logins that came at once, the first has paid for the others by now.
-        if self._cache.knows(account, mechanism, password):
+        if self.cache.knows(account, mechanism, password):
             return Verdict(True)
         if not self._hashing.verify(password, account.password_hash):
             return Verdict(False)
         upgraded = self._hashing.hash(password) if self._hashing.outdated(account.password_hash) else None
-        self._cache.remember(account, mechanism, password, upgraded or account.password_hash)
+        self.cache.remember(account, mechanism, password, upgraded or account.password_hash)
         return Verdict(True, upgraded)

@@ -5,9 +5,12 @@ throttle.  A realm offers a mechanism only when its settings list it and its sto
 credential of a kind that the realm does not offer is refused there, even when another realm offers it.
 """
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+import hmac
+from collections.abc import Callable, Generator, Mapping, Sequence
+from datetime import date
 from typing import Any
 
+from attrs import frozen
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.error import UnauthorizedLogin, UnhandledCredentials
 from twisted.cred.portal import IRealm, Portal
@@ -17,15 +20,34 @@ from twisted.internet.task import deferLater
 from zope.interface import Interface, implementer
 
 from digipoort_msa.accounts.checkers import DigestChecker, PasswordChecker
+from digipoort_msa.accounts.framing import framed
+from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.names import local_name, realm_of
 from digipoort_msa.accounts.passwords import Passwords
 from digipoort_msa.accounts.throttle import Throttle
-from digipoort_msa.interfaces import IAccountStore, IRealms, ISubmitter
+from digipoort_msa.accounts.verifier import VerifierChecker
+from digipoort_msa.identity import Identity
+from digipoort_msa.interfaces import IRealms, ISubmitter, MechanismRetired
 from digipoort_msa.sasl.credentials import IDigestCredential
+from digipoort_msa.sasl.mechanism import Channel, Mechanism
+from digipoort_msa.sasl.scram_keys import ScramKeys
 
 Credential = Any  # provides an interface of digipoort_msa.sasl.credentials
 
 _DIGEST = frozenset({"DIGEST-MD5"})
+_PASSWORD = frozenset({"PLAIN", "LOGIN"})
+_SCRAM = frozenset({"SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"})
+
+
+@frozen(kw_only=True)
+class RealmRules:
+    """What the settings say of a realm's logins."""
+
+    name: str
+    mechanisms: frozenset[str]  # those that the settings list
+    digest_until: date | None = None  # the last day (UTC) of DIGEST-MD5; None: no end
+    refusal_time: float = 0.5  # seconds: see :mod:`.verifier`
+    scram_iterations: int = 100_000
 
 
 @implementer(IRealm)
@@ -34,36 +56,70 @@ class Realm:
 
     def __init__(
         self,
-        name: str,
-        mechanisms: Iterable[str],
-        store: IAccountStore,
+        rules: RealmRules,
+        store: GuardedStore,
         passwords: Passwords,
-        submitter: Callable[[str, str], ISubmitter],
+        submitter: Callable[[Identity], ISubmitter],
+        reactor: IReactorTime,
+        today: Callable[[], date],
     ) -> None:
         """
-        :param mechanisms: those that the settings list.
-        :param submitter: makes the avatar, from the realm's and the account's name.
+        :param submitter: makes the avatar.
+        :param today: the date in UTC.
         """
-        self.name = name
-        self.mechanisms = frozenset(mechanisms) & store.mechanisms
+        self.name = rules.name
+        self.rules = rules
+        self._store = store
         self._submitter = submitter
+        self._today = today
+        self._mechanisms = rules.mechanisms & store.mechanisms
         checkers: list[ICredentialsChecker] = []
-        if self.mechanisms & _DIGEST:
-            checkers.append(DigestChecker(name, store))
-        if self.mechanisms - _DIGEST:
-            checkers.append(PasswordChecker(name, store, passwords))
+        if self._mechanisms & _DIGEST:
+            checkers.append(DigestChecker(self.name, store, today))
+        if self._mechanisms & _PASSWORD:
+            if store.verifies:
+                cache = passwords.cache
+                checkers.append(
+                    VerifierChecker(self.name, store, cache, reactor, refusal_time=rules.refusal_time)
+                )
+            else:
+                checkers.append(PasswordChecker(self.name, store, passwords))
         self.portal = Portal(self, checkers)
 
-    def requestAvatar(
-        self, avatarId: bytes | tuple[()], mind: object, *interfaces: type[Interface]
+    def offers(self, mechanism: str) -> bool:
+        """Is it in the settings, can the store verify it, and is its time not over?"""
+        if mechanism not in self._mechanisms:
+            return False
+        return self._retired(mechanism) is None
+
+    def check(self, mechanism: str) -> None:
+        """:raise MechanismRetired: the realm's time for it is over."""
+        if (since := self._retired(mechanism)) is not None:
+            raise MechanismRetired(mechanism, since)
+
+    def _retired(self, mechanism: str) -> date | None:
+        """The last day of a mechanism, where that is over."""
+        until = self.rules.digest_until
+        return until if mechanism in _DIGEST and until is not None and self._today() > until else None
+
+    def scram_keys(self, name: str) -> "Deferred[ScramKeys | None]":
+        """Those of an account that may log in."""
+
+        def found(account: Any) -> ScramKeys | None:
+            return account.scram if account is not None and account.may_log_in else None
+
+        return self._store.account(name).addCallback(found)
+
+    def requestAvatar(  # type: ignore[override]  # an avatar's id is more than its name
+        self, avatarId: Identity, mind: object, *interfaces: type[Interface]
     ) -> tuple[type[Interface], ISubmitter, Callable[[], None]]:
-        """The submitter for an account's name; the only avatar there is.
+        """The submitter for an account; the only avatar there is.
 
         :raise NotImplementedError: another interface was asked for, or an anonymous avatar.
         """
-        if ISubmitter not in interfaces or not isinstance(avatarId, bytes):
+        if ISubmitter not in interfaces or not isinstance(avatarId, Identity):
             raise NotImplementedError("a realm has submitters, and nothing else; none is anonymous")
-        return ISubmitter, self._submitter(self.name, avatarId.decode()), lambda: None
+        return ISubmitter, self._submitter(avatarId), lambda: None
 
 
 @implementer(IRealms)
@@ -71,11 +127,17 @@ class Realms:
     """See :class:`~digipoort_msa.interfaces.IRealms`."""
 
     def __init__(
-        self, realms: Sequence[Realm], throttle: Throttle, reactor: IReactorTime, registry: Iterable[str]
+        self,
+        realms: Sequence[Realm],
+        throttle: Throttle,
+        reactor: IReactorTime,
+        registry: Mapping[str, Mechanism],
+        nobodys_key: bytes,
     ) -> None:
         """
         :param realms: at least one; the first is meant when a login names none.
-        :param registry: every mechanism's name, in the order in which they are shown.
+        :param registry: every mechanism, in the order in which they are shown.
+        :param nobodys_key: a secret that stays the same: the SCRAM keys of nobody are made with it.
         """
         if not realms:
             raise ValueError("there must be a realm")
@@ -85,13 +147,31 @@ class Realms:
         self._first = realms[0]
         self._throttle = throttle
         self._reactor = reactor
-        self.mechanisms = tuple(name for name in registry if self.realms_offering(name))
+        self._registry = registry
+        self._nobodys_key = nobodys_key
+
+    def offered(self, channel: Channel | None, allowed: frozenset[str] | None = None) -> tuple[str, ...]:
+        return tuple(
+            name
+            for name, mechanism in self._registry.items()
+            if (allowed is None or name in allowed)
+            and (mechanism.in_clear if channel is None else mechanism.can_succeed(channel))
+            and any(realm.offers(name) for realm in self._realms.values())
+        )
 
     def realms_offering(self, mechanism: str) -> tuple[str, ...]:
-        return tuple(realm.name for realm in self._realms.values() if mechanism in realm.mechanisms)
+        return tuple(realm.name for realm in self._realms.values() if realm.offers(mechanism))
+
+    def scram_keys(self, username: str) -> "Deferred[ScramKeys]":
+        realm = self._named(username)
+        name = local_name(username, realm.name)
+        nobodys = self._nobodys(realm, name)  # made for each name, so that it costs all of them the same
+        return realm.scram_keys(name).addCallback(lambda keys: keys or nobodys)
 
     @inlineCallbacks
-    def login(self, credential: Credential, source: str) -> Generator[Deferred[Any], Any, ISubmitter]:
+    def login(
+        self, credential: Credential, source: str, mechanism: str
+    ) -> Generator[Deferred[Any], Any, ISubmitter]:
         realm = self._realm_for(credential)
         name = local_name(credential.username, realm.name)
         attempt = self._throttle.attempt(realm.name, name, source)
@@ -101,6 +181,7 @@ class Realms:
             attempt.admit()  # many may have waited side by side
         try:
             _, avatar, _ = yield realm.portal.login(credential, None, ISubmitter)
+            realm.check(mechanism)
         except UnhandledCredentials:
             raise UnauthorizedLogin(f"realm {realm.name} does not offer this mechanism") from None
         except (UnauthorizedLogin, CancelledError):
@@ -116,5 +197,18 @@ class Realms:
             if credential.realm not in self._realms:
                 raise UnauthorizedLogin("there is no such realm")
             return self._realms[credential.realm]
-        named = realm_of(credential.username, self._realms)
+        return self._named(credential.username)
+
+    def _named(self, username: str) -> Realm:
+        named = realm_of(username, self._realms)
         return self._realms[named] if named else self._first
+
+    def _nobodys(self, realm: Realm, name: str) -> ScramKeys:
+        """Keys that no password fits; as long as the key stays the same, so do they."""
+
+        def derived(purpose: str) -> bytes:
+            return hmac.digest(self._nobodys_key, framed(purpose, realm.name, name), "sha256")
+
+        return ScramKeys(
+            derived("salt")[:16], realm.rules.scram_iterations, derived("stored"), derived("server")
+        )

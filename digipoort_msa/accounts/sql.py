@@ -29,16 +29,16 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 from sqlalchemy.exc import TimeoutError as NoConnection
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from digipoort_msa import log
 from digipoort_msa.accounts.account import Account, Status
 from digipoort_msa.accounts.seal import SECRET, Seal, create_private
 from digipoort_msa.accounts.tables import ACCOUNTS, METADATA, NAME_LENGTH, SCHEMA, VERSION
-from digipoort_msa.accounts.threads import Threads
 from digipoort_msa.interfaces import IUpgradableAccountStore, Unavailable
+from digipoort_msa.sasl.scram_keys import ScramKeys
+from digipoort_msa.threads import Threads
 
 _TRIES = 3  # to make the tables: each of two steps can be taken by another process
 _SECONDS = 5  # that a database may take to connect, or to answer
@@ -118,8 +118,8 @@ class SQLAccounts:
             "status": account.status.value,
             "password_hash": account.password_hash,
             "digest_secrets": self._seal.close(account.digest_secrets, self.realm, account.name),
-            "created": int(account.created.timestamp()),
-            "changed": int(account.changed.timestamp()),
+            "created": _seconds(account.created),
+            "changed": _seconds(account.changed),
         }
         with self._writing() as connection:
             try:
@@ -259,17 +259,23 @@ class SQLAccountStore:
         self._threads = threads
 
     def account(self, username: str) -> "Deferred[Account | None]":
-        return self._threads.call(self._accounts.find, username).addErrback(self._unavailable)
+        return self._threads.call(self._accounts.find, username)
 
-    def upgrade(self, username: str, old: str, new: str) -> "Deferred[bool]":
-        return self._threads.call(self._accounts.replace_hash, username, old, new).addErrback(
-            self._unavailable
+    def upgrade(
+        self, account: Account, password_hash: str | None, scram: ScramKeys | None
+    ) -> "Deferred[bool]":
+        if password_hash is None:
+            return succeed(False)
+        return self._threads.call(
+            self._accounts.replace_hash, account.name, account.password_hash, password_hash
         )
 
-    def _unavailable(self, failure: Failure) -> Failure:
-        if failure.check(Unavailable):
-            log.emit(log.STORE_UNAVAILABLE, realm=self._accounts.realm, reason=failure.getErrorMessage())
-        return failure
+    def stop(self) -> "Deferred[None]":
+        return self._threads.call(self._accounts.close)
+
+
+def _seconds(moment: datetime | None) -> int:
+    return int((moment or datetime.now(UTC)).timestamp())
 
 
 def _nobodys_row(seal: Seal, realm: str) -> SimpleNamespace:

@@ -1,17 +1,22 @@
-"""Opening a realm's accounts from plain values: the one way for the service and the operator's commands.
-
-To add a store, write it and name it in ``STORES``: what is opened has ``for_reactor(threads)``, which gives
-the :class:`~digipoort_msa.interfaces.IAccountStore`, and ``close()``.
+"""Opening the ``sql`` accounts of a realm from plain values: the one way for the service and the operator's
+commands.
 """
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from digipoort_msa.accounts.seal import Seal
 from digipoort_msa.accounts.sql import SQLAccounts, open_engine
 
 
-def _open_sql(realm: str, url: str | None, state_directory: Path) -> SQLAccounts:
+def open_accounts(*, realm: str, url: str | None, state_directory: Path) -> SQLAccounts:
+    """Open the accounts of a realm; a database is not connected to before it is first asked.
+
+    :param url: a SQLAlchemy URL; ``None`` for ``accounts.sqlite`` in ``state_directory``, which the
+        realms share.
+    :param state_directory: where ``accounts.key`` is too; made if it is missing.
+    :raise OSError: a file in the state directory cannot be made or read.
+    :raise ValueError: the URL, or the key file, is no good; the text says why.
+    """
     state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key, database = state_directory / "accounts.key", state_directory / "accounts.sqlite"
     if database.exists() and not key.exists():
@@ -21,19 +26,3 @@ def _open_sql(realm: str, url: str | None, state_directory: Path) -> SQLAccounts
         )
     seal = Seal.from_file(key)
     return SQLAccounts(open_engine(url or f"sqlite:///{database}"), realm, seal)
-
-
-STORES: Mapping[str, Callable[[str, str | None, Path], SQLAccounts]] = {"sql": _open_sql}
-
-
-def open_accounts(store: str, *, realm: str, url: str | None, state_directory: Path) -> SQLAccounts:
-    """Open the accounts of a realm; a database is not connected to before it is first asked.
-
-    :param store: a name in ``STORES``.
-    :param url: a SQLAlchemy URL; ``None`` for ``accounts.sqlite`` in ``state_directory``, which the
-        realms share.
-    :param state_directory: where ``accounts.key`` is too; made if it is missing.
-    :raise OSError: a file in the state directory cannot be made or read.
-    :raise ValueError: the URL, or the key file, is no good; the text says why.
-    """
-    return STORES[store](realm, url, state_directory)

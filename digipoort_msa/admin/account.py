@@ -166,8 +166,10 @@ def administration(console: Console, realm_name: str | None) -> Iterator[Adminis
         parallelism=settings.passwords.parallelism,
     )
     try:
+        if realm.store != "sql":
+            raise AccountError(f"the accounts of realm {realm.name} are kept elsewhere ({realm.store})")
         accounts = open_accounts(
-            realm.store, realm=realm.name, url=realm.url, state_directory=settings.server.state_directory
+            realm=realm.name, url=realm.sql.url, state_directory=settings.server.state_directory
         )
         try:
             yield Administration(accounts, hashing, digest="DIGEST-MD5" in realm.mechanisms, realms=names)
@@ -220,8 +222,8 @@ def _columns(account: Account) -> tuple[object, ...]:
         account.name,
         account.status.value,
         bool(account.digest_secrets),
-        account.created.isoformat(),
-        account.changed.isoformat(),
+        account.created.isoformat() if account.created else None,
+        account.changed.isoformat() if account.changed else None,
     )
 
 

@@ -199,7 +199,7 @@ def _make_account(settings: Settings, password: str) -> None:
     """The account has this password after this, whatever was there before."""
     (realm,) = settings.realm
     accounts = open_accounts(
-        realm.store, realm=realm.name, url=realm.url, state_directory=settings.server.state_directory
+        realm=realm.name, url=realm.sql.url, state_directory=settings.server.state_directory
     )
     passwords = settings.passwords
     hashing = PasswordHashing(

@@ -5,14 +5,18 @@ Nothing is opened here.  Of libraries that some settings need, it is looked whet
 
 import re
 from collections.abc import Iterable, Iterator
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from ipaddress import ip_address
 
 from twisted.internet.endpoints import serverFromString
 
 from digipoort_msa.config.delivery import Delivery, Hops
+from digipoort_msa.config.policy import Policy
 from digipoort_msa.config.problems import Problem
-from digipoort_msa.config.settings import Notification, Queue, Realm, Settings
+from digipoort_msa.config.queue import Notification, Queue
+from digipoort_msa.config.realm import Realm
+from digipoort_msa.config.settings import Settings
 from digipoort_msa.config.tables import host_and_port
 
 
@@ -120,20 +124,42 @@ def _realms(realms: tuple[Realm, ...]) -> Iterator[Problem]:
         for repeated in _repeated(realm.mechanisms):
             right = "should be there once"
             yield Problem(f"{key}.mechanisms[{repeated}]", right, realm.mechanisms[repeated])
-        if realm.url is not None and (fault := _url_fault(realm.url)):
-            yield Problem(f"{key}.url", fault, realm.url)
-        for name, pattern in realm.header_patterns.items():
+        yield from _store(key, realm)
+        for number, policy in enumerate(realm.policy):
+            yield from _policy(f"{key}.policy[{number}]", policy)
+        for number in _repeated(policy.label for policy in realm.policy):
+            right = "should differ from the names of the realm's other rules; give one of them a name"
+            yield Problem(f"{key}.policy[{number}].name", right, realm.policy[number].label)
+
+
+def _store(key: str, realm: Realm) -> Iterator[Problem]:
+    if realm.store == "sql":
+        if realm.sql.url is not None and (fault := _url_fault(realm.sql.url)):
+            yield Problem(f"{key}.sql.url", fault, realm.sql.url)
+    elif realm.store not in (installed := plugins("stores")):
+        right = "should be sql or an installed plug-in" + (f" ({', '.join(installed)})" if installed else "")
+        yield Problem(f"{key}.store", right, realm.store)
+
+
+def _policy(key: str, policy: Policy) -> Iterator[Problem]:
+    if policy.rule == "profile":
+        for name, pattern in policy.profile.header_patterns.items():
             try:
                 re.compile(pattern)
             except (re.error, OverflowError, RecursionError) as error:
                 right = f"should be a regular expression ({error})"
-                yield Problem(f"{key}.header-patterns.{name}", right, pattern)
-        if realm.sender_addresses and not realm.bind_sender:
-            right = (
-                f"says only whom notifications may tell, unless {key}.bind-sender is true: "
-                "accounts may send from other addresses too"
-            )
-            yield Problem(f"{key}.sender-addresses", right, warning=True)
+                yield Problem(f"{key}.profile.header-patterns.{name}", right, pattern)
+    elif policy.rule == "plugin" and policy.plugin.name not in (installed := plugins("policies")):
+        right = f"should be an installed plug-in ({', '.join(installed) or 'there is none'})"
+        yield Problem(f"{key}.plugin.name", right, policy.plugin.name or "")
+
+
+def plugins(kind: str) -> tuple[str, ...]:
+    """The names that installed packages register.
+
+    :param kind: "stores" or "policies".
+    """
+    return tuple(sorted({point.name for point in entry_points(group=f"digipoort_msa.{kind}")}))
 
 
 def _senders(settings: Settings) -> Iterator[Problem]:
@@ -143,22 +169,22 @@ def _senders(settings: Settings) -> Iterator[Problem]:
         told = settings.notification_of(realm).recipients
         if settings.delivery_of(realm).to == "through":
             continue  # the client itself has heard all there is to tell
-        if not (realm.bind_sender or realm.senders or realm.sender_addresses or told):
+        bound = [
+            policy.sender for policy in realm.policy if (policy.rule, policy.mode) == ("sender", "enforce")
+        ]
+        if not (bound or realm.addresses or told):
             right = (
-                "missing, and so are bind-sender, sender-addresses and notification.recipients: that a "
-                "sender is the account's own is known only where its name is the address; what fails of "
-                "others is held for an operator, and they are told nothing"
+                "missing, and so are a sender rule in force and notification.recipients: that a sender is "
+                "the account's own is known only where its name is the address; what fails of others is held "
+                "for an operator, and they are told nothing"
             )
-            yield Problem(f"{key}.senders", right, warning=True)
-        for pattern in {*(() if realm.bind_sender else realm.senders), *told}:
+            yield Problem(f"{key}.addresses", right, warning=True)
+        everyone = {pattern for table in bound for pattern in table.patterns}
+        for pattern in sorted({*everyone, *told}):
             if not pattern.rpartition("@")[2].strip("*"):
                 right = "is every address there is: notifications could be sent to strangers"
-                yield Problem(
-                    f"{key}.{'notification.recipients' if pattern in told else 'senders'}",
-                    right,
-                    pattern,
-                    warning=True,
-                )
+                where = "notification.recipients" if pattern in told else "policy"
+                yield Problem(f"{key}.{where}", right, pattern, warning=True)
 
 
 def _url_fault(url: str) -> str | None:

@@ -54,8 +54,8 @@ def as_document(settings: Settings) -> dict[str, object]:
     """The effective settings as plain values, keys as in the file; passwords in URLs are masked."""
     document = settings.model_dump(mode="json", by_alias=True)
     for realm in document["realm"]:
-        if realm["url"]:
-            realm["url"] = without_password(realm["url"])
+        if realm["sql"]["url"]:
+            realm["sql"]["url"] = without_password(realm["sql"]["url"])
     return document
 
 

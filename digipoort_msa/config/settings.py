@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, StringConstraints, model_validator
 
 from digipoort_msa.config.delivery import Delivery
+from digipoort_msa.config.queue import Notification, Queue
+from digipoort_msa.config.realm import Mechanism, Realm
 from digipoort_msa.config.tables import (
     AbsolutePath,
-    AddressPattern,
     Count,
-    Flag,
     HostName,
     Octets,
     Seconds,
@@ -55,6 +55,10 @@ class Listener(Table):
     tls: Literal["starttls", "implicit"] = Field(
         description='"starttls" (in clear first, port 587) or "implicit" (TLS at once, port 465)'
     )
+    mechanisms: tuple[Mechanism, ...] = Field(
+        default=(),
+        description="a list: of the realms' mechanisms, those that are offered here; empty means all",
+    )
 
 
 class Tls(Table):
@@ -75,120 +79,6 @@ class Tls(Table):
     client_ca: AbsolutePath | None = Field(
         default=None, description="a PEM file: the authorities whose client certificates count"
     )
-
-
-class Queue(Table):
-    """``[queue]``: when a message is tried, and tried again; of each realm its own, as ``[realm.queue]``."""
-
-    active: Count = Field(default=20, description="messages being delivered at once")
-    first_delay: Seconds = Field(default=60, description="seconds from the first try to the second")
-    delay_factor: Annotated[float, Strict(), Field(ge=1, le=100)] = Field(
-        default=2, description="a number from 1: each delay is this many times the one before"
-    )
-    maximum_delay: Seconds = Field(default=7200, description="seconds: the longest delay")
-    jitter: Annotated[float, Strict(), Field(ge=0, lt=1)] = Field(
-        default=0.2,
-        description="from 0 to below 1: the part of a delay, either way, that is drawn by lot",
-    )
-    give_up_after: Seconds = Field(
-        default=259200, description="seconds after receipt: then the message has failed"
-    )
-    tell_of_delay_after: Seconds = Field(
-        default=14400, description="seconds after receipt: then the sender is told once that it takes long"
-    )
-    in_sequence: Flag = Field(
-        default=False,
-        description="true or false: of one account, a message is tried only when the one before it has ended",
-    )
-
-
-_FROM = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}$"
-
-
-class Notification(Table):
-    """``[notification]`` and ``[realm.notification]``: what senders are told of their messages (RFC 3464)."""
-
-    languages: tuple[Literal["en", "nl"], ...] = Field(
-        default=("nl", "en"),
-        min_length=1,
-        description='a list of "en" and "nl": the texts, one after another',
-    )
-    templates: AbsolutePath | None = Field(
-        default=None,
-        description="a folder: its files failed.nl.txt, delayed.en.txt and so on take the place of our texts",
-    )
-    sender: Annotated[str, StringConstraints(pattern=_FROM)] | None = Field(
-        default=None,
-        description="the address in the notification's From field, in ASCII and without quotes; unset means "
-        "MAILER-DAEMON at the hostname",
-    )
-    contact: Text | None = Field(default=None, description="a line such as a telephone number, for the texts")
-    full_size: Annotated[int, Strict(), Field(ge=0, le=262144)] = Field(
-        default=65536,
-        description="octets: up to this size the message comes back whole where its sender asked for that",
-    )
-    recipients: tuple[AddressPattern, ...] = Field(
-        default=(),
-        description="a list of patterns: senders that may be told though nothing says that they are the "
-        "account's own",
-    )
-
-
-Mechanism = Literal["DIGEST-MD5", "PLAIN", "LOGIN"]
-MECHANISMS: tuple[Mechanism, ...] = ("DIGEST-MD5", "PLAIN", "LOGIN")
-FieldName = Annotated[str, StringConstraints(pattern=r"^[!-9;-~]+$")]  # RFC 5322 2.2
-
-
-class Realm(Table):
-    """``[[realm]]``: accounts that belong together, and what they may submit.
-
-    A pattern is an address in which ``*`` stands for any run of characters, such as ``*@example.nl``.
-    """
-
-    name: Annotated[str, StringConstraints(pattern=r"^[!#-?A-\[\]-~]+$")] = Field(
-        description="the realm's name, as DIGEST-MD5 and user@realm logins say it: "
-        "ASCII without space, quote, backslash or @"
-    )
-    store: Literal["sql"] = Field(default="sql", description='"sql": where the accounts are kept')
-    url: Text | None = Field(
-        default=None,
-        description="a SQLAlchemy URL such as postgresql+psycopg://user@host/database; "
-        "unset means SQLite under the state directory",
-    )
-    mechanisms: tuple[Mechanism, ...] = Field(
-        default=MECHANISMS, min_length=1, description="a list of DIGEST-MD5, PLAIN and LOGIN"
-    )
-    bind_sender: Flag = Field(
-        default=False,
-        description="true or false: an account sends only from its own name (where that is an address) "
-        "and from its sender-addresses",
-    )
-    sender_addresses: dict[str, tuple[AddressPattern, ...]] = Field(
-        default={},
-        description="a table of account = [patterns]: the addresses that bind-sender leaves an account",
-    )
-    senders: tuple[AddressPattern, ...] = Field(
-        default=(), description="a list of patterns: who may be the sender; empty means anyone"
-    )
-    recipients: tuple[AddressPattern, ...] = Field(
-        default=(), description="a list of patterns: who may be a recipient; empty means anyone"
-    )
-    required_headers: tuple[FieldName, ...] = Field(
-        default=(), description="a list of header field names that a message must have"
-    )
-    header_patterns: dict[FieldName, str] = Field(
-        default={},
-        description="a table of field name = regular expression, found in every such field of a message",
-    )
-    maximum_header_size: Annotated[Octets, Field(le=65536)] = Field(
-        default=65536, description="octets, at most 65536: the header section of a message"
-    )
-    add_missing_headers: Flag = Field(
-        default=False, description="true or false: give a message without Date or Message-ID one (RFC 6409 8)"
-    )
-    delivery: Delivery | None = Field(default=None, description="a table, as [delivery]")
-    queue: Queue | None = Field(default=None, description="a table, as [queue]")
-    notification: Notification | None = Field(default=None, description="a table, as [notification]")
 
 
 class Limits(Table):

@@ -1,4 +1,4 @@
-"""Who may send, and to whom (M7, RFC 6409 6.1): addresses held against patterns.
+"""Addresses held against patterns: what the rules on senders and recipients go by (M7, RFC 6409 6.1).
 
 A pattern is an address in which ``*`` stands for any run of characters.  Domains compare without case, as
 DNS does; local-parts as well, since a pattern that misses by case alone is never what was meant.
@@ -6,15 +6,12 @@ DNS does; local-parts as well, since a pattern that misses by case alone is neve
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
-from attrs import define, frozen
-from zope.interface import implementer
+from attrs import frozen
 
-from digipoort_msa.interfaces import IPolicy
-from digipoort_msa.policy.rule import Rule
-from digipoort_msa.smtp import reply
-from digipoort_msa.smtp.envelope import Envelope, MailParameters, Path, RcptParameters
-from digipoort_msa.smtp.reply import Refused
+from digipoort_msa.identity import Identity
+from digipoort_msa.smtp.envelope import Path
 
 
 @frozen
@@ -34,50 +31,27 @@ class AddressPatterns:
         return self._expression.fullmatch(str(path).lower()) is not None
 
 
-@implementer(IPolicy)
-@define
-class Senders(Rule):
-    """The realm's senders: only those that a pattern lists.  The null reverse-path passes."""
+@frozen
+class OwnAddresses:
+    """Which addresses are an account's own: its name, where that is an address, what the settings grant it,
+    and what its store says."""
 
-    _allowed: AddressPatterns
+    _granted: Mapping[str, AddressPatterns]  # by account, from the settings
 
-    def sender(self, account: str, path: Path, parameters: MailParameters) -> None:
-        if not path.is_null and not self._allowed.match(path):
-            raise Refused(reply.SENDER_NOT_YOURS, f"<{path}> is not among the realm's senders")
+    @classmethod
+    def of(cls, granted: Mapping[str, Iterable[str]]) -> "OwnAddresses":
+        return cls({account: AddressPatterns.of(patterns) for account, patterns in granted.items()})
 
+    def include(self, identity: Identity, path: Path) -> bool:
+        return self.known(identity.name, path) or _patterns(identity.addresses).match(path)
 
-def is_own(account: str, path: Path, granted: Mapping[str, AddressPatterns]) -> bool:
-    """Is an address an account's own: its name, where that is an address, or one that it was given?
-
-    :param granted: by account.
-    """
-    if "@" in account and account.lower() == str(path).lower():
-        return True
-    return account in granted and granted[account].match(path)
-
-
-@implementer(IPolicy)
-@define
-class BoundSender(Rule):
-    """An account sends from its own name, where that is an address, and from the patterns it was given.
-
-    The null reverse-path is refused: nothing that a business submits has no sender.
-    """
-
-    _granted: Mapping[str, AddressPatterns]  # by account
-
-    def sender(self, account: str, path: Path, parameters: MailParameters) -> None:
-        if path.is_null or not is_own(account, path, self._granted):
-            raise Refused(reply.SENDER_NOT_YOURS, f"<{path}> is not an address of {account}")
+    def known(self, account: str, path: Path) -> bool:
+        """What can be said without asking the account's store."""
+        if "@" in account and account.lower() == str(path).lower():
+            return True
+        return account in self._granted and self._granted[account].match(path)
 
 
-@implementer(IPolicy)
-@define
-class Recipients(Rule):
-    """The realm's recipients: only those that a pattern lists."""
-
-    _allowed: AddressPatterns
-
-    def recipient(self, account: str, envelope: Envelope, path: Path, parameters: RcptParameters) -> None:
-        if not self._allowed.match(path):
-            raise Refused(reply.RECIPIENT_NOT_ALLOWED, f"<{path}> is not among the realm's recipients")
+@lru_cache(maxsize=4096)
+def _patterns(patterns: tuple[str, ...]) -> AddressPatterns:
+    return AddressPatterns.of(patterns)

@@ -7,20 +7,20 @@ import re
 from collections.abc import Iterator, Mapping
 
 from attrs import define
-from zope.interface import implementer
 
-from digipoort_msa.interfaces import IPolicy
-from digipoort_msa.policy.rule import Rule
+from digipoort_msa.identity import Identity
+from digipoort_msa.policy.rule import Judgement, Rule
 from digipoort_msa.smtp import reply
-from digipoort_msa.smtp.envelope import Envelope
+from digipoort_msa.smtp.envelope import Trace
 from digipoort_msa.smtp.reply import Refused
+
+_HEAD = 65_536  # octets of a message that are looked at
 
 # At the start of a line only: a name inside another field's body, or behind a fold, is no field.  Possessive,
 # so that a line of 64 KiB costs one look at it.
 _FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:((?:[^\r]|\r\n[ \t])*+)\r\n", re.MULTILINE)
 
 
-@implementer(IPolicy)
 @define
 class HeaderRules(Rule):
     """The header rules of one realm; the reply names the field, as the operator wrote it."""
@@ -29,7 +29,11 @@ class HeaderRules(Rule):
     patterns: Mapping[str, re.Pattern[str]]  # field name -> found in every field of that name
     maximum_size: int  # octets of the header section
 
-    def content(self, account: str, envelope: Envelope, head: bytes) -> None:
+    def begin(self, identity: Identity, trace: Trace) -> Judgement:
+        return _Judgement(self)
+
+    def judge(self, head: bytes) -> None:
+        """:raise Refused: the header section in ``head`` breaks a rule."""
         section = (b"\r\n" + head).partition(b"\r\n\r\n")[0][2:] + b"\r\n"
         if len(section) > self.maximum_size:
             raise Refused(reply.HEADER_TOO_BIG, f"a header section of over {self.maximum_size} octets")
@@ -42,6 +46,19 @@ class HeaderRules(Rule):
             for found, value in fields:
                 if found == name.lower() and not pattern.search(value):
                     raise Refused(reply.header_not_allowed(name), f"{name} does not match {pattern.pattern}")
+
+
+@define
+class _Judgement(Judgement):
+    _rule: HeaderRules
+    _head: bytes = b""
+
+    def write(self, octets: bytes) -> None:
+        if len(self._head) < _HEAD:
+            self._head += octets
+
+    def complete(self) -> None:
+        self._rule.judge(self._head[:_HEAD])
 
 
 def _fields(section: bytes) -> Iterator[tuple[str, str]]:

@@ -172,4 +172,4 @@ def _shown(octets: bytes) -> str:
     return ascii(octets[:100].decode("utf-8", "backslashreplace"))
 
 
-DIGEST_MD5 = Mechanism("DIGEST-MD5", plaintext=False, start=partial(exchange, b"smtp"))
+DIGEST_MD5 = Mechanism("DIGEST-MD5", in_clear=True, start=partial(exchange, b"smtp"))

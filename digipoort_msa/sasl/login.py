@@ -19,4 +19,4 @@ def _exchange(context: Context, initial_response: bytes | None) -> Exchange:
     yield Verify(PasswordCredential(username, prepared(password, "password"), username))
 
 
-LOGIN = Mechanism("LOGIN", plaintext=True, start=_exchange)
+LOGIN = Mechanism("LOGIN", in_clear=False, start=_exchange)

@@ -29,4 +29,4 @@ def _credential(message: bytes) -> PasswordCredential:
     return PasswordCredential(username, prepared(passwd, "passwd"), username)
 
 
-PLAIN = Mechanism("PLAIN", plaintext=True, start=_exchange)
+PLAIN = Mechanism("PLAIN", in_clear=False, start=_exchange)

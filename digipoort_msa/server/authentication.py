@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from digipoort_msa import log
-from digipoort_msa.interfaces import IRealms, ISubmitter, Throttled, Unavailable
-from digipoort_msa.sasl.mechanism import Challenge, Context, Denied, Exchange, Malformed, Mechanism
+from digipoort_msa.interfaces import IRealms, ISubmitter, MechanismRetired, Throttled, Unavailable
+from digipoort_msa.sasl.mechanism import Challenge, Context, Denied, Exchange, Lookup, Malformed, Mechanism
+from digipoort_msa.sasl.scram_keys import ScramKeys
 from digipoort_msa.smtp import reply
 from digipoort_msa.smtp.reply import Reply
 
@@ -44,7 +45,7 @@ class Authentication:
             self._exchange.close()
             self._exchange = None
 
-    def _resume(self, answer: bytes | None) -> "Reply | Deferred[Reply]":
+    def _resume(self, answer: bytes | ScramKeys | None) -> "Reply | Deferred[Reply]":
         exchange = self._exchange
         if exchange is None:
             raise RuntimeError("this exchange is over")
@@ -58,9 +59,15 @@ class Authentication:
             return self._failed(reply.INVALID_CREDENTIALS, str(denied))
         if isinstance(step, Challenge):
             return reply.challenge(step.octets)
-        self._username = step.credential.username
-        login = self._realms.login(step.credential, self._peer)
+        if isinstance(step, Lookup):
+            self._username = step.username
+            return self._realms.scram_keys(step.username).addCallbacks(self._found, self._refused)
+        self._username = step.credential.username or self._username
+        login = self._realms.login(step.credential, self._peer, self.mechanism.name)
         return login.addCallbacks(self._verified, self._refused)
+
+    def _found(self, keys: ScramKeys) -> "Reply | Deferred[Reply]":
+        return reply.AUTHENTICATION_CANCELLED if self._exchange is None else self._resume(keys)
 
     def _verified(self, submitter: ISubmitter) -> "Reply | Deferred[Reply]":
         self.submitter = submitter
@@ -71,6 +78,8 @@ class Authentication:
     def _refused(self, failure: Failure) -> Reply:
         if failure.check(UnauthorizedLogin):
             return self._failed(reply.INVALID_CREDENTIALS, failure.getErrorMessage())
+        if failure.check(MechanismRetired):
+            return self._failed(reply.MECHANISM_RETIRED, failure.getErrorMessage())
         if failure.check(Throttled):
             return self._failed(reply.TOO_MANY_FAILURES, failure.getErrorMessage())
         if not failure.check(Unavailable):

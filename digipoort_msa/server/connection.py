@@ -5,13 +5,14 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Any, Protocol
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, ITransport
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from digipoort_msa import log
 from digipoort_msa.interfaces import IRealms
+from digipoort_msa.sasl.mechanism import Channel
 from digipoort_msa.server.admission import Admission
 from digipoort_msa.server.tls import ServerTLS
 from digipoort_msa.smtp.settings import SessionSettings
@@ -31,7 +32,7 @@ class Listener:
     """What all connections to one listener share."""
 
     reactor: IReactorTime
-    session_settings: SessionSettings
+    session_settings: SessionSettings  # without mechanisms, which are each connection's own
     realms: IRealms
     digest_hosts: frozenset[str]  # what a digest-uri may name (A3), lower case
     tls: ServerTLS
@@ -39,14 +40,27 @@ class Listener:
     implicit: bool = False  # TLS first (L2), else STARTTLS (L1)
     proxied: bool = False  # the peer's address comes in a PROXY header
     listener: str = "the listener"  # for the log
+    mechanisms: frozenset[str] | None = None  # those that may be offered here; None: all
     idle_timeout: float = 300.0  # seconds
     handshake_timeout: float = 60.0  # seconds
     connections: set[Connection] = field(factory=set, init=False)
+    _settings: dict[tuple[str, ...], SessionSettings] = field(factory=dict, init=False)
     _layers: TLSMemoryBIOFactory = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         # Its factory is never asked for a protocol: each layer is put around one that is there already.
         self._layers = TLSMemoryBIOFactory(self.tls, False, Factory(), self.reactor)
+
+    def offered(self, channel: Channel | None) -> tuple[str, ...]:
+        """The mechanisms that can succeed on a connection now; in clear (``None``), those that are shown."""
+        return self.realms.offered(channel, self.mechanisms)
+
+    def settings_for(self, mechanisms: tuple[str, ...]) -> SessionSettings:
+        """Made once for each combination, of which there are a few."""
+        found = self._settings.get(mechanisms)
+        if found is None:
+            found = self._settings[mechanisms] = evolve(self.session_settings, mechanisms=mechanisms)
+        return found
 
     def wrap(self, protocol: IProtocol) -> TLSMemoryBIOProtocol:
         """The server's end of TLS around ``protocol``.  Replies are joined before they are written, so the

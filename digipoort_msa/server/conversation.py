@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from digipoort_msa import log
 from digipoort_msa.interfaces import IRealms, ISubmission, ISubmitter
-from digipoort_msa.sasl.mechanism import Context
+from digipoort_msa.sasl.mechanism import NO_CHANNEL, Channel, Context
 from digipoort_msa.sasl.registry import MECHANISMS
 from digipoort_msa.server.authentication import Authentication
 from digipoort_msa.smtp import events, reply
@@ -32,6 +32,8 @@ class Conversation:
     _digest_hosts: frozenset[str]
     _trace: Callable[[], Trace]
     _queued: Callable[[], None]  # called for each message that got its 250
+    channel: Channel = field(default=NO_CHANNEL, init=False)
+    mechanisms: tuple[str, ...] = field(default=(), init=False)  # that EHLO shows here
     _authentication: Authentication | None = field(default=None, init=False)
     _submitter: ISubmitter | None = field(default=None, init=False)
     _submission: ISubmission | None = field(default=None, init=False)
@@ -111,11 +113,16 @@ class Conversation:
     # -- authentication -------------------------------------------------------------------------------
 
     def _authenticate(self, event: events.Authenticate) -> Verdict:
+        realms = self._realms.realms_offering(event.mechanism)
+        if not realms:
+            return reply.UNKNOWN_MECHANISM  # its time ended since EHLO showed it
         trace = self._trace()
         context = Context(
-            realms=self._realms.realms_offering(event.mechanism),
+            realms=realms,
             hostnames=self._digest_hosts,
             nonce=secrets.token_urlsafe(24),
+            channel=self.channel,
+            mechanisms=self.mechanisms,
         )
         self._authentication = Authentication(
             MECHANISMS[event.mechanism], context, self._realms, trace.session_id, trace.client_address

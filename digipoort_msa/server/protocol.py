@@ -20,6 +20,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from digipoort_msa import log
+from digipoort_msa.sasl.mechanism import Channel
+from digipoort_msa.server.channel import channel_of
 from digipoort_msa.server.connection import Connection
 from digipoort_msa.server.conversation import Conversation
 from digipoort_msa.server.tls import describe_connection, describe_failure
@@ -61,7 +63,7 @@ class SubmissionProtocol(Protocol):
     def __attrs_post_init__(self) -> None:
         server = self._connection.server
         start = fire(State.HANDSHAKE, Verb.HANDSHAKE_DONE, Outcome.YES) if self.under_tls else State.CLEAR
-        self.session = Session(server.session_settings, start)
+        self.session = Session(server.settings_for(server.offered(None)), start)
         self._conversation = Conversation(server.realms, server.digest_hosts, self._trace, self._queued)
 
     # -- what the transport calls ---------------------------------------------------------------------
@@ -84,7 +86,9 @@ class SubmissionProtocol(Protocol):
         """TLS is fully up (T1): from here on the client is heard."""
         if self.session.state is State.CLOSED:
             return  # it took too long, or the server stops
-        self._tls = describe_connection(self.transport.getHandle())
+        handle = self.transport.getHandle()
+        self._tls = describe_connection(handle)
+        self._offer(channel_of(handle))
         self._set_timer(self._connection.server.idle_timeout)
         self._greet(heard=True)
         log.emit(log.TLS_STARTED, session=self._connection.id, peer=self._connection.peer, tls=self._tls)
@@ -147,6 +151,13 @@ class SubmissionProtocol(Protocol):
             self._say_and_close(reply.SHUTTING_DOWN)
 
     # -- the way of an event --------------------------------------------------------------------------
+
+    def _offer(self, channel: Channel) -> None:
+        """What can succeed here depends on what the connection turned out to be."""
+        server = self._connection.server
+        mechanisms = server.offered(channel)
+        self._conversation.channel, self._conversation.mechanisms = channel, mechanisms
+        self.session.settings = server.settings_for(mechanisms)
 
     def _greet(self, *, heard: bool) -> None:
         self.transport.registerProducer(self, True)

@@ -10,7 +10,8 @@ from twisted.python.threadpool import ThreadPool
 
 from digipoort_msa.config.delivery import Delivery, Hops
 from digipoort_msa.config.files import first_line
-from digipoort_msa.config.settings import Realm, Settings
+from digipoort_msa.config.realm import Realm
+from digipoort_msa.config.settings import Settings
 from digipoort_msa.delivery.authentication import Credentials
 from digipoort_msa.delivery.client import Timeouts
 from digipoort_msa.delivery.dialogue import SMTP, Dialogue

@@ -12,7 +12,6 @@ from twisted.internet.task import deferLater
 from digipoort_msa import log
 from digipoort_msa.config.settings import Settings
 from digipoort_msa.interfaces import IRealms
-from digipoort_msa.sasl.registry import MECHANISMS
 from digipoort_msa.server.admission import Admission
 from digipoort_msa.server.factory import SubmissionFactory
 from digipoort_msa.server.tls import ServerTLS
@@ -26,15 +25,13 @@ def make_listeners(
     settings: Settings, reactor: Any, realms: IRealms, tls: ServerTLS
 ) -> "list[ListenerService]":
     """:raise ValueError: an endpoint needs a socket from systemd, and there is none."""
-    limits, offered = settings.limits, realms.mechanisms
+    limits = settings.limits
     session_settings = SessionSettings(
         hostname=settings.server.hostname,
         message_size=limits.message_size,
         recipients=limits.recipients,
         errors=limits.errors,
         authentication_failures=limits.authentication_failures,
-        mechanisms=offered,
-        clear_mechanisms=tuple(name for name in offered if not MECHANISMS[name].plaintext),
     )
     admission = Admission(limits.connections, limits.connections_per_address)
     hosts = digest_hosts(settings)
@@ -50,6 +47,7 @@ def make_listeners(
                 implicit=listener.tls == "implicit",
                 proxied=listener.endpoint.startswith("haproxy:"),
                 listener=listener.endpoint,
+                mechanisms=frozenset(listener.mechanisms) if listener.mechanisms else None,
                 idle_timeout=limits.idle_timeout,
                 handshake_timeout=limits.handshake_timeout,
             ),

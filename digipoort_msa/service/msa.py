@@ -81,12 +81,11 @@ class SubmissionService(MultiService):
     async def _stop(self) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         await MultiService.stopService(self)  # the listeners: no new connections, and a word to the open ones
-        for stop in (self.queues.stop, self.deliveries.stop, self.spool.stop):
+        for stop in (self.queues.stop, self.deliveries.stop, self.spool.stop, self._accounts.close):
             try:
                 await stop()
             except Exception:  # noqa: BLE001 -- the next has to stop all the same
                 log.failure(log.DEFECT, Failure(), where="stopping")
-        self._accounts.close()
 
     def reload(self) -> None:
         """Take up new certificates (SIGHUP); each that is broken leaves its old one in force."""

@@ -1,63 +1,78 @@
 """The realms of the settings: their stores, checkers, policies, and what their accounts may submit to."""
 
-import re
+import os
 from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
 from time import time
 from typing import Any
 
+from twisted.internet.defer import maybeDeferred
+from twisted.python.failure import Failure
+
+from digipoort_msa import log
 from digipoort_msa.accounts.cache import VerifiedPasswords
+from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.passwords import PasswordHashing, Passwords
-from digipoort_msa.accounts.realm import Realm, Realms
-from digipoort_msa.accounts.stores import open_accounts
-from digipoort_msa.accounts.threads import Threads
+from digipoort_msa.accounts.realm import Realm, RealmRules, Realms
+from digipoort_msa.accounts.seal import create_private
 from digipoort_msa.accounts.throttle import Throttle
+from digipoort_msa.config.realm import Realm as RealmSettings
 from digipoort_msa.config.settings import Limits, Settings
 from digipoort_msa.config.settings import Passwords as PasswordSettings
-from digipoort_msa.config.settings import Realm as RealmSettings
-from digipoort_msa.interfaces import IIntake, IPolicy
-from digipoort_msa.policy.addresses import AddressPatterns, BoundSender, Recipients, Senders
-from digipoort_msa.policy.headers import HeaderRules
+from digipoort_msa.identity import Identity
+from digipoort_msa.interfaces import Facilities, IIntake
+from digipoort_msa.policy.applied import WouldRefuse
 from digipoort_msa.sasl.registry import MECHANISMS
-from digipoort_msa.submission import HEAD, Submitter
+from digipoort_msa.service.policies import make_policies
+from digipoort_msa.service.stores import open_store
+from digipoort_msa.submission import Submitter
+from digipoort_msa.threads import Threads
 
-#: Lookups and verifications that may wait for a thread, for each thread there is.
+#: Calls that may wait for a thread, for each thread there is.
 _WAITING_PER_THREAD = 100
 _LOOKUP_THREADS = 2
+_POLICY_THREADS = 2
 
 
 class Accounts:
-    """Every realm's accounts, and the threads that look them up and verify passwords."""
+    """Every realm's accounts and policies, and the threads that serve them."""
 
     def __init__(
         self, settings: Settings, reactor: Any, intake_of: Callable[[RealmSettings], IIntake]
     ) -> None:
         """
         :param intake_of: what takes the messages of a realm in.
-        :raise ValueError, OSError: a store cannot be used.
+        :raise ValueError, OSError: a store or a policy cannot be used.
         """
+        self._settings = settings
         self._reactor = reactor
+        self._intake_of = intake_of
         self._threads: list[Threads] = []
-        self._stores: list[Any] = []
-        verification = self._verification(settings.passwords)
-        lookups = self._make_threads("accounts", _LOOKUP_THREADS)
+        self._stores: list[GuardedStore] = []
+        self._policies: list[Any] = []
+        self._verification = self._make_verification(settings.passwords)
+        self._for_stores = self._facilities("accounts", _LOOKUP_THREADS)
+        self._for_policies = self._facilities("policies", _POLICY_THREADS)
         self.realms = Realms(
-            [
-                self._make_realm(realm, settings, verification, lookups, intake_of(realm))
-                for realm in settings.realm
-            ],
+            [self._make_realm(realm) for realm in settings.realm],
             _throttle(settings.limits, reactor),
             reactor,
             MECHANISMS,
+            _nobodys_key(settings.server.state_directory),
         )
 
-    def close(self) -> None:
-        """Let go of threads and stores; nobody logs in any more."""
+    async def close(self) -> None:
+        """Let go of threads, stores and policies; nobody logs in or submits any more."""
+        for stop in [each.stop for each in (*self._policies, *self._stores)]:
+            try:
+                await maybeDeferred(stop)
+            except Exception:  # noqa: BLE001 -- the next has to stop all the same
+                log.failure(log.DEFECT, Failure(), where="stopping")
         for threads in self._threads:
             threads.stop()
-        for accounts in self._stores:
-            accounts.close()
 
-    def _verification(self, passwords: PasswordSettings) -> Passwords:
+    def _make_verification(self, passwords: PasswordSettings) -> Passwords:
         return Passwords(
             PasswordHashing(
                 memory_kib=passwords.memory_kib,
@@ -68,33 +83,59 @@ class Accounts:
             VerifiedPasswords(self._reactor.seconds, seconds=passwords.cache_seconds),
         )
 
-    def _make_realm(
-        self,
-        realm: RealmSettings,
-        settings: Settings,
-        verification: Passwords,
-        lookups: Threads,
-        intake: IIntake,
-    ) -> Realm:
-        accounts = open_accounts(
-            realm.store,
-            realm=realm.name,
-            url=realm.url,
-            state_directory=settings.server.state_directory,
+    def _make_realm(self, realm: RealmSettings) -> Realm:
+        store = GuardedStore(open_store(realm, self._for_stores), realm.name, self._reactor)
+        self._stores.append(store)
+        policies = make_policies(realm, self._for_policies, _report)
+        self._policies.extend(policies)
+        intake = self._intake_of(realm)
+
+        def submitter(identity: Identity) -> Submitter:
+            return Submitter(identity, intake, time, policies, realm.add_missing_headers)
+
+        rules = RealmRules(
+            name=realm.name,
+            mechanisms=frozenset(realm.mechanisms),
+            digest_until=realm.digest_md5_until,
+            refusal_time=realm.refusal_time,
+            scram_iterations=realm.scram_iterations,
         )
-        self._stores.append(accounts)
-        policies = make_policies(realm)
+        return Realm(rules, store, self._verification, submitter, self._reactor, _today)
 
-        def submitter(realm_name: str, account: str) -> Submitter:
-            return Submitter(realm_name, account, intake, time, policies, realm.add_missing_headers)
-
-        store = accounts.for_reactor(lookups)
-        return Realm(realm.name, realm.mechanisms, store, verification, submitter)
+    def _facilities(self, name: str, size: int) -> Facilities:
+        return Facilities(
+            self._reactor, self._make_threads(name, size), self._settings.server.state_directory
+        )
 
     def _make_threads(self, name: str, size: int) -> Threads:
         threads = Threads(self._reactor, name, size=size, waiting=size * _WAITING_PER_THREAD)
         self._threads.append(threads)
         return threads
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _nobodys_key(state_directory: Path) -> bytes:
+    """What nobody's SCRAM keys are made with: the same after a restart, or it would tell who is somebody."""
+    state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = state_directory / "nobody.key"
+    create_private(file, os.urandom(32))
+    return file.read_bytes()
+
+
+def _report(would: WouldRefuse) -> None:
+    log.emit(
+        log.WOULD_REFUSE,
+        session=would.trace.session_id,
+        rule=would.rule,
+        account=would.identity.name,
+        realm=would.identity.realm,
+        moment=would.moment,
+        reply=str(would.refused.reply),
+        reason=would.refused.cause,
+    )
 
 
 def _throttle(limits: Limits, reactor: Any) -> Throttle:
@@ -108,21 +149,3 @@ def _throttle(limits: Limits, reactor: Any) -> Throttle:
         longest_delay=limits.login_longest_delay,
         trust_for=limits.login_trust,
     )
-
-
-def make_policies(realm: RealmSettings) -> tuple[IPolicy, ...]:
-    """A realm's rules, in the order in which they are asked."""
-    policies: list[IPolicy] = []
-    if realm.senders:
-        policies.append(Senders(AddressPatterns.of(realm.senders)))
-    if realm.bind_sender:
-        granted = {
-            account: AddressPatterns.of(patterns) for account, patterns in realm.sender_addresses.items()
-        }
-        policies.append(BoundSender(granted))
-    if realm.recipients:
-        policies.append(Recipients(AddressPatterns.of(realm.recipients)))
-    patterns = {name: re.compile(pattern) for name, pattern in realm.header_patterns.items()}
-    if realm.required_headers or patterns or realm.maximum_header_size < HEAD:
-        policies.append(HeaderRules(realm.required_headers, patterns, realm.maximum_header_size))
-    return tuple(policies)

@@ -124,6 +124,9 @@ NOT_BASE64 = reply(501, "5.5.2", "The response is not valid base64")
 MALFORMED_RESPONSE = reply(501, "5.5.2", "The response does not follow the mechanism's syntax")
 UNKNOWN_MECHANISM = reply(504, "5.5.4", "Authentication mechanism not offered here")
 INVALID_CREDENTIALS = reply(535, "5.7.8", "Authentication credentials invalid")  # A5: for every cause
+MECHANISM_RETIRED = reply(  # the password was right; RFC 4954 6
+    534, "5.7.9", "This mechanism is switched off for this account; use another one that EHLO shows"
+)
 AUTHENTICATION_UNAVAILABLE = reply(454, "4.7.0", "Accounts cannot be checked now; try again later")
 
 # -- the transaction --------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ _TLS_HANDSHAKE_RECORD = b"\x16"
 class Session:
     """The protocol of one connection, in clear (``State.CLEAR``) or under TLS (``State.SECURE``)."""
 
-    _settings: SessionSettings
+    settings: SessionSettings  # may be changed as long as nothing has been said
     state: State = State.CLEAR
     client_name: str | None = field(default=None, init=False)  # EHLO's or HELO's argument
     commands: int = field(default=0, init=False)  # command and response lines read so far
@@ -58,7 +58,7 @@ class Session:
 
     def greet(self) -> None:
         """The server speaks first (L1)."""
-        self._send(self._settings.greeting)
+        self._send(self.settings.greeting)
 
     def receive(self, octets: bytes) -> None:
         """Take octets from the client; :meth:`next_event` acts upon them."""
@@ -192,12 +192,12 @@ class Session:
 
     def _ehlo(self, argument: str) -> None:
         self.client_name = grammar.hostname(argument)
-        self._send(self._settings.clear_ehlo if self.state is State.CLEAR else self._settings.secure_ehlo)
+        self._send(self.settings.clear_ehlo if self.state is State.CLEAR else self.settings.secure_ehlo)
         self._move(Verb.EHLO, Outcome.YES)
 
     def _helo(self, argument: str) -> None:
         self.client_name = grammar.hostname(argument)
-        self._send(self._settings.hello)
+        self._send(self.settings.hello)
         self._move(Verb.HELO, Outcome.YES)
 
     def _starttls(self, argument: str) -> None:
@@ -208,22 +208,22 @@ class Session:
 
     def _auth(self, argument: str) -> None:
         mechanism, initial_response = grammar.auth(argument)
-        if mechanism not in self._settings.mechanisms:
+        if mechanism not in self.settings.mechanisms:
             raise Refused(reply.UNKNOWN_MECHANISM)
         self._ask(Verb.AUTH, events.Authenticate(mechanism, initial_response))
 
     def _mail(self, argument: str) -> None:
-        reverse_path, parameters = grammar.mail(argument, self._settings.mail_parsers)
-        if parameters.size is not None and parameters.size > self._settings.message_size:
+        reverse_path, parameters = grammar.mail(argument, self.settings.mail_parsers)
+        if parameters.size is not None and parameters.size > self.settings.message_size:
             raise Refused(reply.TOO_BIG)
         self._recipients = 0
         self._smtputf8 = parameters.smtputf8
         self._ask(Verb.MAIL, events.Mail(reverse_path, parameters))
 
     def _rcpt(self, argument: str) -> None:
-        parsers = self._settings.rcpt_parsers
+        parsers = self.settings.rcpt_parsers
         forward_path, parameters = grammar.rcpt(argument, parsers, smtputf8=self._smtputf8)
-        if self._recipients >= self._settings.recipients:
+        if self._recipients >= self.settings.recipients:
             raise Refused(reply.TOO_MANY_RECIPIENTS)
         self._ask(Verb.RCPT, events.Recipient(forward_path, parameters))
 
@@ -295,7 +295,7 @@ class Session:
         self._answered(verb, verdict)
         if verdict.permanent:
             self._failures += 1
-            if self._failures >= self._settings.authentication_failures:
+            if self._failures >= self.settings.authentication_failures:
                 self._send(reply.TOO_MANY_FAILURES)
                 self._close("too many failed authentications")
 
@@ -303,7 +303,7 @@ class Session:
 
     def _content_begins(self, verb: Verb, verdict: Reply) -> None:
         if verdict.positive:
-            self._check = ContentCheck(self._settings.message_size)
+            self._check = ContentCheck(self.settings.message_size)
             self._receiver = self._receiver or DataReceiver()
         elif isinstance(self._receiver, ChunkReceiver):
             self._input.skip(self._receiver.left)
@@ -364,7 +364,7 @@ class Session:
         self._send(words)
         self._events.append(events.Rejected(verb.value if verb else "an unknown command", words))
         self._errors += words.permanent
-        if self._errors >= self._settings.errors:
+        if self._errors >= self.settings.errors:
             self._send(reply.TOO_MANY_ERRORS)
             self._close("too many errors")
 

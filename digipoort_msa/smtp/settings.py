@@ -17,8 +17,7 @@ class SessionSettings:
     recipients: int = 1000  # in one transaction (M9)
     errors: int = 50  # refused commands in one session, then 421
     authentication_failures: int = 3  # in one session, then 421 (A6)
-    mechanisms: tuple[str, ...] = ()  # that some realm offers, under TLS (T3)
-    clear_mechanisms: tuple[str, ...] = ()  # shown, never honoured, before TLS (T2)
+    mechanisms: tuple[str, ...] = ()  # that can succeed here (T3); before TLS they are shown only (T2)
     greeting: Reply = field(init=False)
     hello: Reply = field(init=False)
     clear_ehlo: Reply = field(init=False)
@@ -27,7 +26,7 @@ class SessionSettings:
     rcpt_parsers: Mapping[str, extensions.ParameterParser] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        clear = extensions.offered(self.message_size, self.clear_mechanisms, in_clear=True)
+        clear = extensions.offered(self.message_size, self.mechanisms, in_clear=True)
         secure = extensions.offered(self.message_size, self.mechanisms, in_clear=False)
         derived = {
             "greeting": reply.greeting(self.hostname),

@@ -13,8 +13,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from digipoort_msa.accounts.account import Account, Status
-from digipoort_msa.accounts.threads import Threads
 from digipoort_msa.interfaces import IAccountStore, Unavailable
+from digipoort_msa.threads import Threads
 
 
 @implementer(IAccountStore)

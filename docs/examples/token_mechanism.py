@@ -18,4 +18,4 @@ def _exchange(context: Context, initial_response: bytes | None) -> Exchange:
     yield Verify(PasswordCredential(username, prepared(token, "token"), username))
 
 
-X_TOKEN = Mechanism("X-TOKEN", plaintext=True, start=_exchange)
+X_TOKEN = Mechanism("X-TOKEN", in_clear=False, start=_exchange)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import click
 
 from digipoort_msa.config import Settings
-from digipoort_msa.config.settings import Realm
+from digipoort_msa.config.realm import Realm
 from digipoort_msa.config.tables import host_and_port
 from digipoort_msa.smtp.envelope import Envelope
 from digipoort_msa.spool.importing import Rules

@@ -4,8 +4,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, gatherResults
 from twisted.trial.unittest import TestCase
 
-from digipoort_msa.accounts.threads import Threads
 from digipoort_msa.interfaces import Unavailable
+from digipoort_msa.threads import Threads
 
 
 class ThreadsTests(TestCase):

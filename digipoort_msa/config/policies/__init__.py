@@ -1,0 +1,1 @@
+"""The settings of policies, a table for each rule."""

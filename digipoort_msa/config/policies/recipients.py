@@ -1,0 +1,16 @@
+"""``[realm.policy.recipients]``."""
+
+from pydantic import Field
+
+from digipoort_msa.config.tables import AddressPattern, Table
+
+
+class RecipientsTable(Table):
+    """``rule = "recipients"``: only recipients that a pattern lists."""
+
+    patterns: tuple[AddressPattern, ...] = Field(
+        default=(), description="a list of patterns: to whom every account may send"
+    )
+    by_account: dict[str, tuple[AddressPattern, ...]] = Field(
+        default={}, description="a table of account = [patterns]: to whom that account may send besides"
+    )

@@ -1,0 +1,1 @@
+"""The settings of account stores, a table each."""

@@ -1,0 +1,81 @@
+"""The rules of a realm, as the settings order them: to add one, write it and name it in ``RULES``."""
+
+import re
+from collections.abc import Callable, Mapping
+
+from digipoort_msa.config.policy import Policy
+from digipoort_msa.config.realm import Realm
+from digipoort_msa.identity import Identity
+from digipoort_msa.interfaces import Facilities, IPolicy
+from digipoort_msa.policy.addresses import AddressPatterns, OwnAddresses
+from digipoort_msa.policy.applied import Applied, Report
+from digipoort_msa.policy.headers import HeaderRules
+from digipoort_msa.policy.recipients import RecipientsRule
+from digipoort_msa.policy.sender import SenderRule
+from digipoort_msa.service.plugins import load_plugin
+
+
+def make_policies(realm: Realm, facilities: Facilities, report: Report) -> tuple[IPolicy, ...]:
+    """A realm's rules, in the order in which they are asked.
+
+    :param report: is told what the rules on trial would refuse.
+    :raise ValueError, OSError: one cannot be used; the text says why.
+    """
+    return tuple(
+        Applied(
+            policy.label,
+            RULES[policy.rule](policy, realm, facilities),
+            _concerns(policy),
+            report if policy.mode == "audit" else None,
+        )
+        for policy in realm.policy
+    )
+
+
+def _concerns(policy: Policy) -> Callable[[Identity], bool]:
+    """Whom is a rule about?"""
+    if not (policy.accounts or policy.groups):
+        return lambda _: True
+    names = re.compile(
+        "|".join(".*".join(map(re.escape, name.split("*"))) for name in policy.accounts) or "(?!)"
+    )
+    groups = frozenset(policy.groups)
+
+    def concerns(identity: Identity) -> bool:
+        return bool(names.fullmatch(identity.name) or groups & identity.groups)
+
+    return concerns
+
+
+def _sender(policy: Policy, realm: Realm, _: Facilities) -> IPolicy:
+    table = policy.sender
+    own = OwnAddresses.of(realm.addresses) if table.own else None
+    return SenderRule(own, AddressPatterns.of(table.patterns), table.null_sender)
+
+
+def _recipients(policy: Policy, realm: Realm, _: Facilities) -> IPolicy:
+    table = policy.recipients
+    by_account = {name: AddressPatterns.of(patterns) for name, patterns in table.by_account.items()}
+    return RecipientsRule(AddressPatterns.of(table.patterns), by_account)
+
+
+def _profile(policy: Policy, realm: Realm, _: Facilities) -> IPolicy:
+    table = policy.profile
+    patterns = {name: re.compile(pattern) for name, pattern in table.header_patterns.items()}
+    return HeaderRules(table.required_headers, patterns, table.maximum_header_size)
+
+
+def _plugin(policy: Policy, realm: Realm, facilities: Facilities) -> IPolicy:
+    name = policy.plugin.name or ""
+    made = load_plugin("policies", name)(realm.name, policy.plugin.settings, facilities)
+    if not IPolicy.providedBy(made):
+        raise ValueError(f"the plug-in {name!r} makes {made!r}, which is no policy")
+    return made
+
+
+RULES: Mapping[str, Callable[[Policy, Realm, Facilities], IPolicy]] = {
+    "sender": _sender,
+    "recipients": _recipients,
+    "profile": _profile,
+    "plugin": _plugin,
+}

@@ -1,0 +1,30 @@
+"""The account stores that the settings can name: to add one, write it and name it in ``STORES``."""
+
+from collections.abc import Callable, Mapping
+
+from digipoort_msa.accounts.stores import open_accounts
+from digipoort_msa.config.realm import Realm
+from digipoort_msa.interfaces import Facilities, IAccountStore
+from digipoort_msa.service.plugins import load_plugin
+
+
+def open_store(realm: Realm, facilities: Facilities) -> IAccountStore:
+    """The accounts of a realm, for the reactor; nothing is connected to yet.
+
+    :raise ValueError, OSError: it cannot be used; the text says why.
+    """
+    opener = STORES.get(realm.store)
+    if opener is not None:
+        return opener(realm, facilities)
+    store = load_plugin("stores", realm.store)(realm.name, realm.plugin, facilities)
+    if not IAccountStore.providedBy(store):
+        raise ValueError(f"the plug-in {realm.store!r} opens {store!r}, which is no account store")
+    return store
+
+
+def _sql(realm: Realm, facilities: Facilities) -> IAccountStore:
+    accounts = open_accounts(realm=realm.name, url=realm.sql.url, state_directory=facilities.state_directory)
+    return accounts.for_reactor(facilities.threads)
+
+
+STORES: Mapping[str, Callable[[Realm, Facilities], IAccountStore]] = {"sql": _sql}
