@@ -4,7 +4,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from digipoort_msa.sasl import DigestCredential, IDigestCredential, IPasswordCredential, PasswordCredential
+from digipoort_msa.sasl.credentials import IScramCredential, ScramCredential
 from digipoort_msa.sasl.digest_hash import Digest
+from digipoort_msa.sasl.scram_keys import ScramKeys
 
 SECRET = bytes(range(16))
 DIGEST = Digest(b"nonce", b"cnonce", b"00000001", b"auth", b"smtp/msa.example.nl")
@@ -44,3 +46,22 @@ class DigestCredentialTests(SynchronousTestCase):
         shown = repr(self.credential)
         for proof in (DIGEST.response(SECRET), DIGEST.rspauth(SECRET), b"cnonce"):
             self.assertNotIn(proof.decode(), shown)
+
+
+class ScramCredentialTests(SynchronousTestCase):
+    """Its arithmetic is in the vectors of ``test_sasl_scram``."""
+
+    KEYS = ScramKeys.of("pencil", bytes(16), 4096)
+
+    def test_interface(self) -> None:
+        verifyObject(IScramCredential, ScramCredential("chris", b"n=chris,...", bytes(32)))
+
+    def test_the_wrong_keys(self) -> None:
+        credential = ScramCredential("chris", b"n=chris,...", bytes(32))
+        self.assertFalse(credential.verify(self.KEYS))
+        self.assertIsNone(credential.server_signature)
+
+    def test_repr_hides_every_proof(self) -> None:
+        shown = repr(ScramCredential("chris", b"n=chris,...", b"proof" * 6 + b"!!")) + repr(self.KEYS)
+        for hidden in (b"proof", b"n=chris", self.KEYS.stored_key, self.KEYS.server_key):
+            self.assertNotIn(repr(hidden)[2:-1], shown)
