@@ -157,6 +157,22 @@ INTERRUPTED = Event(
 )
 REMOVED = Event("removed", "{queue_id} was removed by an operator", LogLevel.warn)
 
+# -- content filters (policy) ----------------------------------------------------------------------
+MILTER_FAILED = Event(
+    "milter-failed", "the milter {milter} is left alone for {seconds} s: {reason}", LogLevel.error
+)
+MILTER_WORKS = Event("milter-works", "the milter {milter} answers again, after {seconds} s")
+MILTER_PASSED_OVER = Event(
+    "milter-passed-over",
+    "{session} a message of {account} passes without a verdict of the milter {milter}: {reason}",
+    LogLevel.warn,
+)
+MILTER_CHANGE_LEFT_OUT = Event(
+    "milter-change-left-out",
+    "the milter {milter} wants to {change}: it is left out, now and later, since no message is altered",
+    LogLevel.warn,
+)
+
 # -- the service -----------------------------------------------------------------------------------
 CONFIG_WARNING = Event("config-warning", "the configuration: {problem}", LogLevel.warn)
 SPOOL_OPEN = Event(

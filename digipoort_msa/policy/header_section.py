@@ -44,6 +44,8 @@ class HeaderField:
 
     name: str  # in lower case, ASCII
     octets: bytes
+    #: Name, colon and body as they stand, folds and all.
+    written: bytes = field(default=b"", eq=False, repr=False)
 
     @property
     def is_utf8(self) -> bool:
@@ -112,6 +114,6 @@ class HeaderSection:
             if len(fields) == self.maximum_fields:
                 raise TooMany(f"over {self.maximum_fields} fields")
             body = match[2].replace(b"\r\n", b"").strip(b" \t")
-            fields.append(HeaderField(match[1].decode("ascii").lower(), body))
+            fields.append(HeaderField(match[1].decode("ascii").lower(), body, match[0][:-2]))
             at = match.end()
         self.fields = tuple(fields)

@@ -148,6 +148,13 @@ UNTERMINATED = reply(554, "5.6.0", "The message's last line must end with CR LF"
 SENDER_NOT_YOURS = reply(550, "5.7.1", "This account may not send from this address")
 RECIPIENT_NOT_ALLOWED = reply(550, "5.7.1", "This account may not send to this address")
 HEADER_TOO_BIG = reply(552, "5.3.4", "The header section is larger than the message flow allows")
+HEADER_MALFORMED = reply(550, "5.6.0", "The header section has a line that is no part of a header field")
+FILTER_REJECTS = reply(550, "5.7.1", "The content filter refuses this")
+FILTER_DEFERS = reply(451, "4.7.1", "The content filter cannot take this now; try again later")
+FILTER_UNAVAILABLE = reply(
+    451, "4.7.1", "The content filter does not answer; nothing was queued; try again later"
+)
+FILTER_TOO_BIG = reply(552, "5.3.4", "The message is larger than the content filter looks at")
 LOCAL_ERROR = reply(451, "4.3.0", "A local error; nothing was queued; try again later")
 NOT_STORED = reply(451, "4.3.0", "The message could not be stored; try again later")
 INSUFFICIENT_STORAGE = reply(452, "4.3.1", "Insufficient system storage; try again later")
@@ -191,12 +198,26 @@ def header_not_allowed(name: str) -> Reply:
     return Reply(550, "5.7.1", (f"The header {name} does not follow the message flow's pattern",))
 
 
-def passed_on(said: Reply) -> Reply:
-    """What a next hop said against a message that goes through to it, as the client is told it.
+def profile_refuses(profile: str, rule: str, where: str, *, of_size: bool) -> Reply:
+    """M10: all three are the operator's words or ours, none the client's.
+
+    :param profile: the message flow's name.
+    :param rule: which of its rules.
+    :param where: such as a field's name or "attachment 2".
+    :param of_size: something is larger than it may be.
+    """
+    code, status = (552, "5.3.4") if of_size else (550, "5.7.1")
+    return Reply(code, status, (f"The message flow's profile {profile} refuses this: {rule} ({where})",))
+
+
+def passed_on(said: Reply, whose: str = "The next hop") -> Reply:
+    """What a next hop said against a message that goes through to it, as the client is told it; or a content
+    filter.
 
     Code, status and words are the hop's, within bounds and in printable ASCII.  A reply that is about the
     hop's connection with us, such as 421 or 530, is a 451 here: as our own it would be about the client's.
 
+    :param whose: it is who gives no reason, where it has no words.
     :raise ValueError: the hop did not refuse.
     """
     if said.positive:
@@ -206,7 +227,7 @@ def passed_on(said: Reply) -> Reply:
     texts = [_harmless(line) for line in said.lines if line.strip()]
     if len(texts) > _MOST_LINES:
         texts[_MOST_LINES - 1 :] = ["..."]
-    return Reply(code, f"{code // 100}{status[1:]}", tuple(texts) or ("The next hop gives no reason",))
+    return Reply(code, f"{code // 100}{status[1:]}", tuple(texts) or (f"{whose} gives no reason",))
 
 
 def _harmless(line: str) -> str:

@@ -1,0 +1,192 @@
+"""One connection to a milter: packets out, answers in, every wait timed.
+
+The dialogue above it is a coroutine that reads top to bottom.  A milter speaks only when it is asked: what
+comes at any other time, what is no packet, and what comes in floods ends the connection at once, and
+whatever waits or comes later gets the :class:`~digipoort_msa.policy.milter.packets.MilterError` that says
+why.
+"""
+
+from collections import deque
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from digipoort_msa.policy.milter.packets import MilterError, Packet, PacketReader
+
+_MOST_PACKETS = 10_000  # in one connection: a milter that wants many changes sends hundreds
+_LEAVE = 10.0  # seconds for it to take our last words
+
+
+@implementer(IPushProducer)
+class MilterConnection(Protocol):
+    """One connection.
+
+    :ivar closed: a Deferred that fires with ``None`` when the connection is gone.
+    """
+
+    transport: Any
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self.closed: Deferred[None] = Deferred()
+        self._reactor = reactor
+        self._reader = PacketReader()
+        self._packets: deque[Packet] = deque()
+        self._came = 0
+        self._asked = False
+        self._failure: str | None = None
+        self._waiting: Deferred[None] | None = None
+        self._paused: Deferred[None] | None = None
+        self._leaving: Any = None  # the delayed call that ends a leave-taking
+
+    # -- the dialogue's side ------------------------------------------------------------------------
+
+    def tell(self, octets: bytes, *, asks: bool) -> None:
+        """Send packets, the last of which is answered if it ``asks``.
+
+        :raise MilterError: the connection is gone.
+        """
+        self._check()
+        self._asked = asks
+        self.transport.write(octets)
+
+    async def packet(self, seconds: float, otherwise: str) -> Packet:
+        """The next packet of the answer.
+
+        :raise MilterError: the connection is gone, or ``otherwise``, where there is none in time.
+        """
+        self._check()
+        if not self._packets:
+            self._waiting = Deferred()
+            await self._wait(self._waiting, seconds, otherwise)
+        return self._packets.popleft()
+
+    def answered(self) -> None:
+        """That was the whole answer.
+
+        :raise MilterError: there was more.
+        """
+        self._asked = False
+        if self._packets:
+            self.fail("it said more than it was asked")
+            self._check()
+
+    @property
+    def busy(self) -> bool:
+        """Is an answer due, or has it still to take what it was told?"""
+        return self._asked or self._paused is not None
+
+    @property
+    def full(self) -> bool:
+        """Is it slow to take what it is told?  Then :meth:`room` is to be waited for."""
+        return self._paused is not None
+
+    async def room(self, seconds: float) -> None:
+        """
+        :raise MilterError: it took nothing for so long.
+        """
+        self._check()
+        if self._paused is not None:
+            await self._wait(self._paused, seconds, f"it took nothing for {seconds:g} s")
+
+    def leave(self, octets: bytes) -> None:
+        """Say these last words, and close."""
+        if self._failure is None:
+            self._failure = "the connection was closed"
+            self.transport.write(octets)
+            self.transport.unregisterProducer()
+            self._leaving = self._reactor.callLater(_LEAVE, self.transport.abortConnection)
+            self.transport.loseConnection()
+
+    def fail(self, reason: str) -> None:
+        """Drop the connection at once."""
+        if self._failure is None:
+            self._failure = reason
+            self.transport.abortConnection()
+            self._wake()
+
+    def abort(self) -> None:
+        """Drop the connection at once, last words or not: nobody waits for it any more."""
+        self.fail("it was given up")
+        self.transport.abortConnection()
+
+    # -- waiting ------------------------------------------------------------------------------------
+
+    async def _wait(self, waiting: "Deferred[None]", seconds: float, reason: str) -> None:
+        deadline = self._reactor.callLater(seconds, self.fail, reason)
+        try:
+            await waiting
+        except CancelledError:
+            self.fail("it was given up")
+            raise
+        finally:
+            self._waiting = None
+            if deadline.active():
+                deadline.cancel()
+
+    def _wake(self) -> None:
+        """Something came, or went wrong: whoever waits goes on."""
+        waiting, self._waiting = self._waiting, None
+        paused, self._paused = self._paused, None
+        for one in (waiting, paused):
+            if one is not None and not one.called:
+                if self._failure is not None:
+                    one.errback(MilterError(self._failure))
+                else:
+                    one.callback(None)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise MilterError(self._failure)
+
+    # -- the transport's side -----------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._failure is not None:
+            return
+        if not self._asked:
+            self.fail("it spoke before it was asked")
+            return
+        self._reader.feed(data)
+        try:
+            while (packet := self._reader.next_packet()) is not None:
+                self._packets.append(packet)
+                self._came += 1
+        except MilterError as error:
+            self.fail(str(error))
+            return
+        if self._came > _MOST_PACKETS:
+            self.fail(f"it sent more than {_MOST_PACKETS} packets")
+        elif self._packets and self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.callback(None)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._leaving is not None and self._leaving.active():
+            self._leaving.cancel()
+        if self._failure is None:
+            done = reason.check(ConnectionDone)
+            self._failure = "it closed the connection" if done else reason.getErrorMessage()
+            self._wake()
+        self.closed.callback(None)
+
+    def pauseProducing(self) -> None:
+        if self._paused is None:
+            self._paused = Deferred()
+
+    def resumeProducing(self) -> None:
+        paused, self._paused = self._paused, None
+        if paused is not None and not paused.called:
+            paused.callback(None)
+
+    def stopProducing(self) -> None:
+        """The connection is about to be lost: ``connectionLost`` tells the dialogue."""

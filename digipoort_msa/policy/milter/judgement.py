@@ -1,0 +1,249 @@
+"""The policy: a milter judges each message, and a failure of the milter is refused or passed.
+
+What becomes of a message is always said to its sender (D2): a milter that discards or quarantines it has it
+refused, since nothing here would keep it.  Where the milter fails, ``refuse`` is 451, and ``pass`` lets the
+message through and says so in the log.
+
+Two things are never let through on account of a failure, since a client could bring them about at will: a
+header section that a milter cannot be told, and anything that the milter had decided before it failed.
+"""
+
+from collections.abc import Coroutine
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from digipoort_msa import log
+from digipoort_msa.identity import Identity
+from digipoort_msa.interfaces import IJudgement, IPolicy
+from digipoort_msa.policy.header_section import HeaderFault, Malformed
+from digipoort_msa.policy.milter import packets, told
+from digipoort_msa.policy.milter.content import Content
+from digipoort_msa.policy.milter.content import told as told_field
+from digipoort_msa.policy.milter.milter import Dialogue, Milter
+from digipoort_msa.policy.milter.packets import Answer, Kind, MilterError, Step
+from digipoort_msa.policy.rule import Judgement, Rule, Waiting
+from digipoort_msa.smtp import reply
+from digipoort_msa.smtp.envelope import Envelope, MailParameters, Path, RcptParameters, Trace
+from digipoort_msa.smtp.reply import Refused
+
+#: Answers that refuse what was asked about; at RCPT, that is the recipient alone.
+_REFUSALS = frozenset({Kind.REJECT, Kind.TEMPFAIL, Kind.SAYS})
+
+
+@implementer(IPolicy)
+@frozen
+class MilterRule(Rule):
+    """Asks one milter about every message."""
+
+    milter: Milter
+    passes_on_failure: bool
+    maximum_size: int | None = None  # octets; a larger message cannot be asked about
+
+    def begin(self, identity: Identity, trace: Trace) -> Judgement:
+        return _Judgement(self, identity, trace)
+
+    def stop(self) -> Waiting:
+        return self.milter.stop()
+
+
+class _Settled(Exception):
+    """The milter has decided about the whole message; ``refused`` is ``None`` where it may pass."""
+
+    def __init__(self, refused: Refused | None) -> None:
+        super().__init__()
+        self.refused = refused
+
+
+@implementer(IJudgement)
+@define(eq=False)
+class _Judgement(Judgement):
+    _rule: MilterRule
+    _identity: Identity
+    _trace: Trace
+    _dialogue: Dialogue | None = field(default=None, init=False)
+    _content: Content = field(factory=Content, init=False)
+    _settled: bool = field(default=False, init=False)  # nothing more is asked
+    _refused: Refused | None = field(default=None, init=False)  # the whole message, from then on
+    _queue_id: str = field(default="", init=False)
+
+    # -- the moments --------------------------------------------------------------------------------
+
+    def sender(self, path: Path, parameters: MailParameters) -> Waiting:
+        return self._ask(self._begin(path, parameters), decides=True)
+
+    def recipient(self, envelope: Envelope, path: Path, parameters: RcptParameters) -> Waiting:
+        return self._ask(self._tell_recipient(envelope, path), decides=True)
+
+    def open(self, envelope: Envelope) -> Waiting:
+        self._queue_id = envelope.queue_id
+        return self._ask(self._tell(packets.DATA, b"", {"i": envelope.queue_id}), decides=False)
+
+    def write(self, octets: bytes) -> Waiting:
+        if self._settled:
+            return None
+        headless = self._content.fields is None
+        try:
+            self._content.push(octets)
+        except HeaderFault as fault:
+            self._settle(_faulty(fault))
+            return None
+        if self._too_big(self._content.size):
+            return None
+        if headless and self._content.fields is not None:
+            return self._ask(self._tell_header(), decides=False)
+        return self._ask(self._tell_body(), decides=False) if self._content.has_part else None
+
+    def complete(self) -> Waiting:
+        return self._ask(self._end(), decides=True)
+
+    def accepted(self) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        dialogue, self._dialogue = self._dialogue, None
+        self._settled = True
+        if dialogue is not None:
+            dialogue.drop()
+
+    # -- the dialogue -------------------------------------------------------------------------------
+
+    async def _begin(self, path: Path, parameters: MailParameters) -> None:
+        if parameters.size is not None and self._too_big(parameters.size):
+            return
+        self._dialogue = await self._rule.milter.open()
+        await self._tell(packets.CONNECT, *told.connection(self._trace))
+        if self._trace.client_name is not None:
+            await self._tell(packets.HELO, packets.strings([self._trace.client_name.encode()]))
+        await self._tell(packets.MAIL, *told.sender(self._identity, path, parameters))
+
+    async def _tell_recipient(self, envelope: Envelope, path: Path) -> None:
+        answer = await self._said(packets.RCPT, *told.recipient(envelope.queue_id, path))
+        if answer is not None:
+            refused = _refusal(answer, packets.RCPT)
+            if answer.kind in _REFUSALS and refused is not None:
+                raise refused
+            raise _Settled(refused)
+
+    async def _tell_header(self) -> None:
+        leading_space = self._dialogue is not None and self._dialogue.leading_space
+        for one in self._content.fields or ():
+            await self._tell(packets.HEADER, told_field(one, leading_space=leading_space))
+        await self._tell(packets.END_OF_HEADER, b"", {"i": self._queue_id})
+        await self._tell_body()
+
+    async def _tell_body(self) -> None:
+        for part in self._content.parts():
+            await self._tell(packets.BODY, part)
+
+    async def _end(self) -> None:
+        headless = self._content.fields is None
+        self._content.close()
+        if headless:
+            await self._tell_header()
+        if rest := self._content.rest():
+            await self._tell(packets.BODY, rest)
+        await self._tell(packets.END_OF_MESSAGE, b"", {"i": self._queue_id})
+        raise _Settled(None)
+
+    async def _tell(self, step: Step, data: bytes = b"", macros: Any = None) -> None:
+        """
+        :raise _Settled: the milter has decided.
+        """
+        answer = await self._said(step, data, macros or {})
+        if answer is not None:
+            raise _Settled(_refusal(answer, step))
+
+    async def _said(self, step: Step, data: bytes, macros: Any) -> Answer | None:
+        if self._dialogue is None:
+            raise MilterError("the transaction was given up")
+        return await self._dialogue.tell(step, data, macros)
+
+    # -- what comes of it ---------------------------------------------------------------------------
+
+    def _ask(self, telling: Coroutine[Any, Any, None], *, decides: bool) -> Waiting:
+        """
+        :param decides: a refusal of the message is raised here; else at the next moment that decides.
+        """
+        if self._settled:
+            telling.close()
+            if decides and self._refused is not None:
+                raise self._refused
+            return None
+        return Deferred.fromCoroutine(self._asked(telling, decides))
+
+    async def _asked(self, telling: Coroutine[Any, Any, None], decides: bool) -> None:
+        try:
+            await telling
+        except _Settled as settled:
+            self._rule.milter.health.worked()
+            self._settle(settled.refused)
+        except HeaderFault as fault:
+            self._settle(_faulty(fault))
+        except MilterError as error:
+            if not self._settled:  # else it was aborted meanwhile
+                self._failed(str(error))
+        except Refused:
+            raise
+        except BaseException:  # cancelled, or a defect of ours
+            self.abort()
+            raise
+        if decides and self._refused is not None:
+            raise self._refused
+
+    def _settle(self, refused: Refused | None) -> None:
+        self._settled = True
+        self._refused = refused
+        dialogue, self._dialogue = self._dialogue, None
+        if dialogue is not None:
+            dialogue.leave()
+
+    def _failed(self, reason: str) -> None:
+        milter = self._rule.milter
+        if self._dialogue is not None:  # else it did not come to a transaction
+            milter.health.broke(reason)
+        cause = f"milter {milter.name}: {reason}"
+        self._unasked(Refused(reply.FILTER_UNAVAILABLE, cause), reason)
+
+    def _too_big(self, size: int) -> bool:
+        most = self._rule.maximum_size
+        if most is None or size <= most:
+            return False
+        reason = f"the message has over {most} octets, the maximum-size of this rule"
+        self._unasked(Refused(reply.FILTER_TOO_BIG, reason), reason)
+        return True
+
+    def _unasked(self, refused: Refused, reason: str) -> None:
+        """There is no verdict on this message."""
+        if not self._rule.passes_on_failure:
+            self._settle(refused)
+            return
+        log.emit(
+            log.MILTER_PASSED_OVER,
+            session=self._trace.session_id,
+            account=self._identity.name,
+            milter=self._rule.milter.name,
+            reason=reason,
+        )
+        self._settle(None)
+
+
+def _refusal(answer: Answer, step: Step) -> Refused | None:
+    """What the client is told of an answer that decides; ``None`` where it lets the message pass."""
+    cause = f"the milter's answer to {step.name}: {answer.kind.value}"
+    match answer.kind:
+        case Kind.ACCEPT:
+            return None
+        case Kind.SAYS if answer.reply is not None:
+            return Refused(reply.passed_on(answer.reply, "The content filter"), f"{cause}: {answer.reply}")
+        case Kind.TEMPFAIL:
+            return Refused(reply.FILTER_DEFERS, cause)
+        case _:  # reject; and discard and quarantine, since a message is never lost in silence (D2)
+            return Refused(reply.FILTER_REJECTS, cause)
+
+
+def _faulty(fault: HeaderFault) -> Refused:
+    said = reply.HEADER_MALFORMED if isinstance(fault, Malformed) else reply.HEADER_TOO_BIG
+    return Refused(said, f"the header section: {fault}")
