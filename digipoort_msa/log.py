@@ -100,6 +100,7 @@ LEDGER_UNUSABLE = Event(
 )
 LEDGER_USABLE = Event("ledger-usable", "what is known of logins is kept in {file} again", LogLevel.warn)
 HASH_UPGRADED = Event("hash-upgraded", "the password hash of {account} in realm {realm} was upgraded")
+SCRAM_KEYS_MADE = Event("scram-keys-made", "{account} in realm {realm} can log in with SCRAM from now on")
 STORE_UNAVAILABLE = Event(
     "store-unavailable", "the accounts of realm {realm} cannot be asked: {reason}", LogLevel.error
 )

@@ -20,10 +20,11 @@ from digipoort_msa import log
 from digipoort_msa.accounts.account import Account
 from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.names import local_name
-from digipoort_msa.accounts.passwords import Passwords
+from digipoort_msa.accounts.passwords import Passwords, Verdict
 from digipoort_msa.accounts.seal import SECRET
 from digipoort_msa.interfaces import MechanismRetired, Unavailable
-from digipoort_msa.sasl.credentials import IDigestCredential, IPasswordCredential
+from digipoort_msa.sasl.credentials import IDigestCredential, IPasswordCredential, IScramCredential
+from digipoort_msa.sasl.scram_keys import ScramKeys
 
 # A response is compared with this many secrets, so that their number tells nothing.  An account has no more:
 # two spellings of its name, each in the four forms of digest_secrets().
@@ -36,10 +37,14 @@ class PasswordChecker:
 
     credentialInterfaces = (IPasswordCredential,)
 
-    def __init__(self, realm: str, store: GuardedStore, passwords: Passwords) -> None:
+    def __init__(
+        self, realm: str, store: GuardedStore, passwords: Passwords, scram_iterations: int | None = None
+    ) -> None:
+        """:param scram_iterations: of the SCRAM keys made of a right password; ``None``: none are made."""
         self._realm = realm
         self._store = store
         self._passwords = passwords
+        self._scram_iterations = scram_iterations
 
     @inlineCallbacks
     def requestAvatarId(self, credentials: IPasswordCredential) -> Generator[Deferred[Any], Any, Any]:
@@ -50,22 +55,26 @@ class PasswordChecker:
         """
         account: Account | None = yield self._store.account(local_name(credentials.username, self._realm))
         usable = account if account is not None and account.may_log_in else None
-        verdict = yield self._passwords.verify(usable, credentials.password, "password")
+        verdict = yield self._passwords.verify(
+            usable, credentials.password, "password", self._scram_iterations
+        )
         if usable is None or not verdict.accepted:
             raise refusal(account, "the password is wrong")
-        if verdict.upgraded is not None:
-            yield self._upgrade(usable, verdict.upgraded)
+        if verdict.upgraded is not None or verdict.scram is not None:
+            yield self._upgrade(usable, verdict)
         return usable.identity
 
     @inlineCallbacks
-    def _upgrade(self, account: Account, fresh: str) -> Generator[Deferred[Any], Any, None]:
+    def _upgrade(self, account: Account, fresh: Verdict) -> Generator[Deferred[Any], Any, None]:
         """A login does not fail for this: the next one tries again."""
         try:
-            replaced = yield self._store.upgrade(account, fresh, None)
+            replaced = yield self._store.upgrade(account, fresh.upgraded, fresh.scram)
         except Unavailable:
             return  # which is in the log
-        if replaced:
+        if replaced and fresh.upgraded is not None:
             log.emit(log.HASH_UPGRADED, account=account.name, realm=account.realm)
+        if replaced and fresh.scram is not None:
+            log.emit(log.SCRAM_KEYS_MADE, account=account.name, realm=account.realm)
 
 
 @implementer(ICredentialsChecker)
@@ -92,6 +101,34 @@ class DigestChecker:
                 return account.identity
         if account is not None and account.may_log_in and not kept:
             raise refusal(account, "no DIGEST-MD5 secrets are kept for it; set its password anew")
+        raise refusal(account, "the password is wrong")
+
+
+@implementer(ICredentialsChecker)
+class ScramChecker:
+    """For SCRAM-SHA-256, with a channel binding and without.  Cheap: the slow work was the client's.
+
+    The keys are those of this moment, whatever the exchange began with; where they were changed in between,
+    the proof does not fit.
+    """
+
+    credentialInterfaces = (IScramCredential,)
+
+    def __init__(self, realm: str, store: GuardedStore) -> None:
+        self._realm = realm
+        self._store = store
+        self._nobodys = ScramKeys(b"", 0, secrets.token_bytes(32), secrets.token_bytes(32))
+
+    @inlineCallbacks
+    def requestAvatarId(self, credentials: IScramCredential) -> Generator[Deferred[Any], Any, Any]:
+        """See :meth:`PasswordChecker.requestAvatarId`."""
+        account: Account | None = yield self._store.account(local_name(credentials.username, self._realm))
+        kept = account.scram if account is not None and account.may_log_in else None
+        fits = credentials.verify(kept or self._nobodys)
+        if fits and kept is not None and account is not None:
+            return account.identity
+        if account is not None and account.may_log_in and kept is None:
+            raise refusal(account, "no SCRAM keys are kept for it; a login with PLAIN or LOGIN makes them")
         raise refusal(account, "the password is wrong")
 
 

@@ -41,7 +41,7 @@ class GuardedStore:
         self._patience = patience
         self.mechanisms = frozenset(store.mechanisms)
         self.verifies = IPasswordVerifier.providedBy(store)  # itself; else it yields hashes
-        self._upgrades = IUpgradableAccountStore.providedBy(store)
+        self.upgrades = IUpgradableAccountStore.providedBy(store)  # else :meth:`upgrade` does nothing
 
     def account(self, username: str) -> "Deferred[Account | None]":
         return self._ask(self._store.account, username).addCallback(self._checked, username)
@@ -55,7 +55,7 @@ class GuardedStore:
     def upgrade(
         self, account: Account, password_hash: str | None, scram: ScramKeys | None
     ) -> "Deferred[bool]":
-        if not self._upgrades:
+        if not self.upgrades:
             return maybeDeferred(bool)
         return self._ask(self._store.upgrade, account, password_hash, scram).addCallback(bool)
 

@@ -9,7 +9,9 @@ to verify against, a hash of the current parameters that nobody knows the passwo
 (:mod:`.cache`) only ever shortens the way of a *right* password.  One difference remains: a hash
 that waits for its upgrade costs what its own scheme costs.
 
-A verification takes tens of milliseconds and MiB, so it runs in a small pool of its own.
+A verification takes tens of milliseconds and MiB, so it runs in a small pool of its own.  What is made anew
+of a right password, a hash or SCRAM keys, is made in the same call: it is once for each account, and waiting
+for a thread again would take the client longer.
 """
 
 import secrets
@@ -20,6 +22,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from digipoort_msa.accounts.account import Account
 from digipoort_msa.accounts.cache import VerifiedPasswords
+from digipoort_msa.sasl.scram_keys import ScramKeys
 from digipoort_msa.threads import Threads
 
 
@@ -58,12 +61,16 @@ class PasswordHashing:
         return self._context.identify(password_hash) is not None
 
 
+_SALT = 16  # octets
+
+
 @frozen
 class Verdict:
     """What a verification found."""
 
     accepted: bool
     upgraded: str | None = None  # a fresh hash to store in place of an outdated one
+    scram: ScramKeys | None = None  # fresh keys to store beside it
 
 
 class Passwords:
@@ -75,18 +82,24 @@ class Passwords:
         self.cache = cache
         self._nobodys_hash = hashing.hash(secrets.token_urlsafe(32))
 
-    def verify(self, account: Account | None, password: str, mechanism: str) -> "Deferred[Verdict]":
+    def verify(
+        self, account: Account | None, password: str, mechanism: str, scram_iterations: int | None = None
+    ) -> "Deferred[Verdict]":
         """Is ``password`` the account's?
 
         :param account: just read from its store; ``None`` (unknown, or may not log in) costs the same.
         :param mechanism: the kind of credential, which is part of the cache's key.
+        :param scram_iterations: make SCRAM keys of a right password, with so many, where the account has no
+            such keys.  Not while the cache knows the password: the verification after that makes them.
         :raise Unavailable: (as the failure) too many verifications wait.
         """
         if account is not None and self.cache.knows(account, mechanism, password):
             return succeed(Verdict(True))
-        return self._threads.call(self._verify, account, password, mechanism)
+        return self._threads.call(self._verify, account, password, mechanism, scram_iterations)
 
-    def _verify(self, account: Account | None, password: str, mechanism: str) -> Verdict:
+    def _verify(
+        self, account: Account | None, password: str, mechanism: str, scram_iterations: int | None
+    ) -> Verdict:
         """In a thread."""
         if account is None or not self._hashing.readable(account.password_hash):
             self._hashing.verify(password, self._nobodys_hash)
@@ -98,4 +111,11 @@ class Passwords:
             return Verdict(False)
         upgraded = self._hashing.hash(password) if self._hashing.outdated(account.password_hash) else None
         self.cache.remember(account, mechanism, password, upgraded or account.password_hash)
-        return Verdict(True, upgraded)
+        return Verdict(True, upgraded, _keys(account, password, scram_iterations))
+
+
+def _keys(account: Account, password: str, iterations: int | None) -> ScramKeys | None:
+    """Fresh ones, where they are wanted and the account's are not as the settings have them."""
+    if iterations is None or (account.scram is not None and account.scram.iterations == iterations):
+        return None
+    return ScramKeys.of(password, secrets.token_bytes(_SALT), iterations)

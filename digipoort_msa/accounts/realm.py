@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from zope.interface import Interface, implementer
 
-from digipoort_msa.accounts.checkers import DigestChecker, PasswordChecker
+from digipoort_msa.accounts.checkers import DigestChecker, PasswordChecker, ScramChecker
 from digipoort_msa.accounts.framing import framed
 from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.names import local_name, realm_of
@@ -47,7 +47,8 @@ class RealmRules:
     mechanisms: frozenset[str]  # those that the settings list
     digest_until: date | None = None  # the last day (UTC) of DIGEST-MD5; None: no end
     refusal_time: float = 0.5  # seconds: see :mod:`.verifier`
-    scram_iterations: int = 100_000
+    scram_iterations: int = 100_000  # of new keys
+    prepare_scram: bool = False  # make keys although SCRAM is not offered yet
 
 
 @implementer(IRealm)
@@ -83,7 +84,10 @@ class Realm:
                     VerifierChecker(self.name, store, cache, reactor, refusal_time=rules.refusal_time)
                 )
             else:
-                checkers.append(PasswordChecker(self.name, store, passwords))
+                iterations = rules.scram_iterations if self._keeps_scram_keys else None
+                checkers.append(PasswordChecker(self.name, store, passwords, iterations))
+        if self._mechanisms & _SCRAM:
+            checkers.append(ScramChecker(self.name, store))
         self.portal = Portal(self, checkers)
 
     def offers(self, mechanism: str) -> bool:
@@ -91,6 +95,21 @@ class Realm:
         if mechanism not in self._mechanisms:
             return False
         return self._retired(mechanism) is None
+
+    def takes(self, mechanism: str) -> bool:
+        """Is a login with it looked at?  EHLO speaks for all realms, and not each offers what it shows.
+
+        SCRAM bound to the channel is welcome where it is offered unbound: it proves more, by the same keys.
+        """
+        return mechanism in self._mechanisms or (
+            mechanism == "SCRAM-SHA-256-PLUS" and bool(self._mechanisms & _SCRAM)
+        )
+
+    @property
+    def _keeps_scram_keys(self) -> bool:
+        """Are they wanted, and can the store keep and verify them?"""
+        wanted = self.rules.prepare_scram or bool(self.rules.mechanisms & _SCRAM)
+        return wanted and self._store.upgrades and bool(self._store.mechanisms & _SCRAM)
 
     def check(self, mechanism: str) -> None:
         """:raise MechanismRetired: the realm's time for it is over."""
@@ -180,6 +199,8 @@ class Realms:
             yield deferLater(self._reactor, delay)
             attempt.admit()  # many may have waited side by side
         try:
+            if not realm.takes(mechanism):
+                raise UnhandledCredentials
             _, avatar, _ = yield realm.portal.login(credential, None, ISubmitter)
             realm.check(mechanism)
         except UnhandledCredentials:

@@ -99,6 +99,7 @@ class Accounts:
             digest_until=realm.digest_md5_until,
             refusal_time=realm.refusal_time,
             scram_iterations=realm.scram_iterations,
+            prepare_scram=realm.prepare_scram,
         )
         return Realm(rules, store, self._verification, submitter, self._reactor, _today)
 
