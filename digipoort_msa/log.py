@@ -89,7 +89,8 @@ ACCOUNT_THROTTLED = Event(
 )
 STRANGERS_THROTTLED = Event(
     "strangers-throttled",
-    "strangers have used up the {limit} failed logins to all accounts: their next is looked at in {seconds} s",
+    "strangers have used up the {limit} failed logins to all accounts: "
+    "their next is looked at in {seconds} s",
     LogLevel.error,
 )
 THROTTLE_CLEARED = Event("throttle-cleared", "an operator had {cleared} counts of failed logins forgotten")
@@ -106,6 +107,19 @@ STORE_UNAVAILABLE = Event(
 )
 SECRETS_UNREADABLE = Event(
     "secrets-unreadable", "{account} in realm {realm} cannot use DIGEST-MD5: {reason}", LogLevel.error
+)
+SCRAM_UNREADABLE = Event(
+    "scram-unreadable", "{account} in realm {realm} cannot use SCRAM: {reason}", LogLevel.error
+)
+HASH_UNREADABLE = Event(
+    "hash-unreadable",
+    "{account} in realm {realm} cannot use its password, for its hash cannot be read: {reason}",
+    LogLevel.error,
+)
+ACCOUNT_KEYS_UNREADABLE = Event(
+    "account-keys-unreadable",
+    "the keys in {file} cannot be read, those read before stay in use: {reason}",
+    LogLevel.error,
 )
 
 # -- policies --------------------------------------------------------------------------------------

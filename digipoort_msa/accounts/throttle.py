@@ -1,80 +1,75 @@
 """Guessing is slowed, then stopped; a business is never locked out by strangers (A8).
 
-Failed logins are counted three ways: for an account from one source, for a source, and for an account from
-anywhere.  A source is an IPv4 address or an IPv6 /64, since a single host has one whole; many a customer has
-65,536 of those, so the /48 around it is counted too, with room for a few such hosts.
+Failed logins are counted five ways: for an account from one source, for a source, for the network around it
+(:mod:`.networks` says what these are), for an account from anywhere, and for all strangers together.  Each
+count drains at an even pace, its whole limit in one window, and an attempt is looked at only while the counts
+that bear on it are below their limits.  So over time guesses come at the draining pace, however many
+connections make them.  Before that, each attempt waits, longer the more failures came before it, whether it
+is right or wrong: hanging up early tells nothing.
 
-Each count drains at an even pace, its whole limit in one window, and an attempt is looked at only while all
-counts are below their limits.  So over time guesses come at the draining pace, however many connections make
-them.  Before that, each attempt waits, longer the more failures came before it, whether it is right or wrong:
-hanging up early tells nothing.
+Each limit that strangers can use up is a weapon in their hands, against whoever else it bears on.  So:
 
-Two things keep a lock from being a weapon:
+====================  ==============================  =====================================================
+count of              stops                           does not bear on
+====================  ==============================  =====================================================
+account and source    one guesser                     anyone else
+source                one guesser at many accounts    a pair that is trusted (below)
+network               a hoster's or a customer's      a pair that is trusted, a source that is known
+                      many addresses
+account               a botnet at one account         a pair that is trusted
+strangers             a botnet at many accounts       a pair that is trusted, a source that is known
+====================  ==============================  =====================================================
 
-- A source that logged in to an account recently is trusted *for that account*: only its own failures there
-  count.  Strangers may use up what the account, or a shared address, allows; the business goes on.
+- A pair of account and source is *trusted* for long after a login: only its own failures count then.  The
+  business goes on, whatever strangers, or the neighbours behind its own address, do.
+- A source that is trusted for some account is *known*: it is no stranger for the others either (an office of
+  many accounts), but guesses from there have their limits still.
 - Nothing is locked that time does not open again.
+
+What is left to an attacker with many networks: while he goes on, those who have not logged in from where they
+are have to wait.  With one network, or one address, he keeps out its other strangers alone.
 
 An attempt that was let in while a limit was reached by others, made at the same moment, gets no verdict:
 :meth:`Attempt.failed` and :meth:`Attempt.succeeded` look again.  Else a thousand connections at once
 would be a thousand guesses.
 
 Names count as they are typed, whether there is such an account or not (A5).  All is in memory, and bounded:
-keys are digests, and the entries longest unused are dropped first.
+names are cut, and the entries longest unused are dropped first.  To drop an entry is to forgive it, so each
+kind has room for all that the limit of the strangers lets them fail in a window, twice; only without that
+limit could they push a count out with others.  :mod:`.logins` keeps all this over a restart.
 """
 
-import hashlib
+import enum
 import math
-import secrets
 from collections import OrderedDict
-from collections.abc import Callable
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
 
 from attrs import frozen
 
-from digipoort_msa.accounts.framing import framed
+from digipoort_msa import log
+from digipoort_msa.accounts.counts import Key, LeakyCounts
+from digipoort_msa.accounts.networks import place_of
+from digipoort_msa.accounts.trust import Trust
 from digipoort_msa.interfaces import Throttled
 
 _DAY = 86_400.0
-_SOURCES_IN_A_SITE = 4  # as many failures are let pass from an IPv6 /48 as from so many sources
+_NAME = 80  # characters of a name that are remembered; a longer one ends in its digest
+_TOLD = 1000  # full counts that the log has been told of
 
 
-class LeakyCounts:
-    """Counts that drain at an even pace, at most ``entries`` of them."""
+class Kind(enum.Enum):
+    """What is remembered; the values are the operator's words."""
 
-    def __init__(self, now: Callable[[], float], *, limit: int, window: float, entries: int) -> None:
-        """
-        :param limit: what a count may reach.
-        :param window: seconds in which a count of ``limit`` drains to nothing.
-        """
-        self._now = now
-        self._limit = limit
-        self._pace = limit / window
-        self._entries = entries
-        self._empty_at: OrderedDict[bytes, float] = OrderedDict()  # when each will have drained
+    PAIR = "account-and-source"
+    SOURCE = "source"
+    NETWORK = "network"
+    ACCOUNT = "account"
+    STRANGERS = "strangers"
+    TRUSTED = "trusted"
 
-    def value(self, key: bytes) -> float:
-        """The count now."""
-        return max(0.0, (self._empty_at.get(key, 0.0) - self._now()) * self._pace)
 
-    def wait(self, key: bytes) -> float:
-        """Seconds until there is room for one more; 0 where there is."""
-        over = self.value(key) - (self._limit - 1)
-        return over / self._pace if over > 1e-6 else 0.0
-
-    def add(self, key: bytes) -> None:
-        """Count one more."""
-        now = self._now()
-        self._empty_at[key] = max(now, self._empty_at.get(key, 0.0)) + 1 / self._pace
-        self._empty_at.move_to_end(key)
-        while self._empty_at and (
-            len(self._empty_at) > self._entries or next(iter(self._empty_at.values())) <= now
-        ):
-            self._empty_at.popitem(last=False)
-
-    def __len__(self) -> int:
-        return len(self._empty_at)
+_ALL: Key = ("", "", "")
 
 
 class Throttle:
@@ -86,72 +81,118 @@ class Throttle:
         *,
         per_account_and_source: int = 10,
         per_source: int = 50,
+        per_network: int = 200,
         per_account: int = 100,
+        strangers: int = 5000,
         window: float = 900.0,
         first_delay: float = 0.25,
         longest_delay: float = 8.0,
-        trust_for: float = 30 * _DAY,
+        trust_for: float = 400 * _DAY,
         entries: int = 20_000,
+        trusted_entries: int = 100_000,
     ) -> None:
         """
-        :param now: the clock, in seconds; such as ``reactor.seconds``.
+        :param now: a clock that nobody sets, in seconds; such as ``time.monotonic``.
         :param per_account_and_source: failures on one account from one source in a window.
         :param per_source: failures from one source, on any account.
+        :param per_network: failures from the network around it.
         :param per_account: failures on one account, from any source.
+        :param strangers: failures in all, but for those of trusted pairs; 0 for no limit.
         :param window: seconds in which a full count drains.
         :param first_delay: seconds that an attempt waits after one failure; doubled for each further one.
         :param longest_delay: seconds at most; 0 for no delays.
         :param trust_for: seconds that a source stays trusted for an account after a login.
-        :param entries: how much is remembered of each kind.
+        :param entries: how much is remembered of each kind of count, at least.
+        :param trusted_entries: how many trusted pairs are remembered.
         """
+        entries = max(entries, 2 * strangers)
 
         def counts(limit: int) -> LeakyCounts:
             return LeakyCounts(now, limit=limit, window=window, entries=entries)
 
-        self._now = now
         self._pairs = counts(per_account_and_source)
         self._sources = counts(per_source)
-        self._sites = counts(per_source * _SOURCES_IN_A_SITE)
+        self._networks = counts(per_network)
         self._accounts = counts(per_account)
+        self._strangers = counts(strangers) if strangers else None
+        self.trust = Trust(now, seconds=trust_for, entries=trusted_entries)
+        self._now = now
         self._first_delay = first_delay
         self._longest_delay = longest_delay
-        self._trust_for = trust_for
-        self._entries = entries
-        self._trusted: OrderedDict[bytes, float] = OrderedDict()  # pairs, and until when
-        self._key = secrets.token_bytes(16)
+        self._told: OrderedDict[tuple[Kind, Key], float] = OrderedDict()  # until when not to tell again
+
+    @property
+    def counts(self) -> Mapping[Kind, LeakyCounts]:
+        """Those that have a limit."""
+        counts = {
+            Kind.PAIR: self._pairs,
+            Kind.SOURCE: self._sources,
+            Kind.NETWORK: self._networks,
+            Kind.ACCOUNT: self._accounts,
+        }
+        return {**counts, Kind.STRANGERS: self._strangers} if self._strangers is not None else counts
+
+    @property
+    def records(self) -> Mapping[Kind, LeakyCounts | Trust]:
+        """All that is remembered."""
+        return {**self.counts, Kind.TRUSTED: self.trust}
 
     def attempt(self, realm: str, name: str, source: str) -> "Attempt":
         """
         :param name: as it will be looked up.
         :param source: an IP address.
         """
-        network, site = _networks(source)
-        pair = self._digest(realm, name, network)
-        counts = [
-            (self._pairs, pair),
-            (self._sources, self._digest(network)),
-            (self._accounts, self._digest(realm, name)),
+        place = place_of(source)
+        account = bounded(name)
+        counted = [
+            (Kind.PAIR, self._pairs, (realm, account, place.source)),
+            (Kind.SOURCE, self._sources, ("", "", place.source)),
+            (Kind.ACCOUNT, self._accounts, (realm, account, "")),
         ]
-        if site:
-            counts.append((self._sites, self._digest(site)))
-        return Attempt(self, pair, tuple(counts))
-
-    def trusts(self, pair: bytes) -> bool:
-        return self._trusted.get(pair, 0.0) > self._now()
-
-    def trust(self, pair: bytes) -> None:
-        self._trusted[pair] = self._now() + self._trust_for
-        self._trusted.move_to_end(pair)
-        if len(self._trusted) > self._entries:
-            self._trusted.popitem(last=False)
+        if place.network:
+            counted.append((Kind.NETWORK, self._networks, ("", "", place.network)))
+        if self._strangers is not None:
+            counted.append((Kind.STRANGERS, self._strangers, _ALL))
+        return Attempt(self, counted)
 
     def delay(self, failures: int) -> float:
         """Seconds to wait after so many failures."""
         return min(self._longest_delay, self._first_delay * 2.0 ** min(failures - 1, 60)) if failures else 0.0
 
-    def _digest(self, *parts: str) -> bytes:
-        """A key of 16 octets, however long the name: what strangers type costs no memory."""
-        return hashlib.blake2b(framed(*parts), digest_size=16, key=self._key).digest()
+    def tell_if_full(self, kind: Kind, counts: LeakyCounts, key: Key) -> None:
+        """Log that a limit has been reached; of each once in a window."""
+        wait = counts.wait(key)
+        if wait <= 0 or self._told.get((kind, key), 0.0) > self._now():
+            return
+        self._told[kind, key] = self._now() + counts.window
+        self._told.move_to_end((kind, key))
+        if len(self._told) > _TOLD:
+            self._told.popitem(last=False)
+        realm, account, source = key
+        log.emit(
+            _FULL[kind],
+            realm=realm,
+            account=account,
+            source=source,
+            limit=counts.limit,
+            seconds=math.ceil(wait),
+        )
+
+    def forget(self, kind: Kind, key: Key) -> None:
+        """An operator wants it as if there had been nothing."""
+        self._told.pop((kind, key), None)
+        record = self.records.get(kind)
+        if record is not None:
+            record.forget(key)
+
+
+_FULL = {
+    Kind.PAIR: log.PAIR_THROTTLED,
+    Kind.SOURCE: log.SOURCE_THROTTLED,
+    Kind.NETWORK: log.SOURCE_THROTTLED,
+    Kind.ACCOUNT: log.ACCOUNT_THROTTLED,
+    Kind.STRANGERS: log.STRANGERS_THROTTLED,
+}
 
 
 @frozen
@@ -159,19 +200,23 @@ class Attempt:
     """One login: first :meth:`admit`, in the end :meth:`failed` or :meth:`succeeded`."""
 
     _throttle: Throttle
-    _pair: bytes
-    _counts: tuple[tuple[LeakyCounts, bytes], ...]  # the account and source's first
+    #: The pair's, the source's and the account's, which slow it as well; then those too wide for that.
+    _counted: Sequence[tuple[Kind, LeakyCounts, Key]]
 
     def admit(self) -> float:
         """
         :return: seconds to wait before looking at it.
         :raise Throttled: it is not to be looked at.
         """
-        bearing = self._counts[:1] if self._throttle.trusts(self._pair) else self._counts
-        wait = max([counts.wait(key) for counts, key in bearing])
-        if wait > 0:
-            raise Throttled(wait)
-        failures = max([counts.value(key) for counts, key in bearing])
+        bearing = self._bearing()
+        longest, whose = 0.0, Kind.PAIR
+        for kind, counts, key in bearing:
+            wait = counts.wait(key)
+            if wait > longest:
+                longest, whose = wait, kind
+        if longest > 0:
+            raise Throttled(longest, _WHOSE[whose])
+        failures = max([counts.value(key) for _, counts, key in bearing[:3]])
         return self._throttle.delay(math.ceil(failures - 1e-6))
 
     def failed(self) -> None:
@@ -180,8 +225,11 @@ class Attempt:
         :raise Throttled: others reached a limit meanwhile; the client must not learn that it was wrong.
         """
         self.admit()
-        for counts, key in self._counts:
-            counts.add(key)
+        trusted = self._trusted
+        for kind, counts, key in self._counted:
+            if kind is not Kind.STRANGERS or not trusted:
+                counts.add(key)
+                self._throttle.tell_if_full(kind, counts, key)
 
     def succeeded(self) -> None:
         """It was right; the source is trusted for this account from now on.
@@ -191,18 +239,38 @@ class Attempt:
         :raise Throttled: others reached a limit meanwhile; the client must not learn that it was right.
         """
         self.admit()
-        self._throttle.trust(self._pair)
+        self._throttle.trust.add(self._pair)
+
+    @property
+    def _pair(self) -> Key:
+        return self._counted[0][2]
+
+    @property
+    def _trusted(self) -> bool:
+        return self._throttle.trust.holds(self._pair)
+
+    def _bearing(self) -> Sequence[tuple[Kind, LeakyCounts, Key]]:
+        """The counts that bear on it; see the module's table."""
+        if self._trusted:
+            return self._counted[:1]
+        if self._throttle.trust.knows(self._pair[2]):
+            return self._counted[:3]
+        return self._counted
 
 
-@lru_cache(maxsize=4096)
-def _networks(source: str) -> tuple[str, str | None]:
-    """What one host can vary freely counts as one; and of IPv6 the /48."""
-    try:
-        address = ip_address(source.partition("%")[0])
-    except ValueError:
-        return source, None  # a unix socket's peer
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped), None
-        return f"{int(address) >> 64:x}/64", f"{int(address) >> 80:x}/48"
-    return str(address), None
+_WHOSE = {
+    Kind.PAIR: "to this account from this source",
+    Kind.SOURCE: "from this source",
+    Kind.NETWORK: "from this network",
+    Kind.ACCOUNT: "to this account, by strangers",
+    Kind.STRANGERS: "of strangers, in all",
+}
+
+
+def bounded(name: str) -> str:
+    """A name as it is remembered: what strangers type costs little memory, and can be written down."""
+    writable = name.encode("utf-8", "backslashreplace")
+    if len(name) <= _NAME:
+        return writable.decode()
+    digest = blake2b(writable, digest_size=16).hexdigest()
+    return f"{name[: _NAME - len(digest) - 1]}~{digest}".encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,119 @@
+"""The known-good sources of each account: where somebody has logged in to it.
+
+Only a login adds one, so strangers can neither add nor displace any.  One account, whose password may be
+stolen, could add many (an IPv6 customer has 65,536 sources): so an account has a few, and of those the
+longest unused goes first.  In all there is a bound as well; there, the account that has not logged in for
+longest loses one.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+from digipoort_msa.accounts.counts import Key
+
+_SOURCES = 32  # of one account
+_Account = tuple[str, str]  # (realm, account)
+
+
+class Trust:
+    """Until when each source is trusted for each account.  The keys name all three."""
+
+    def __init__(self, now: Callable[[], float], *, seconds: float, entries: int) -> None:
+        """
+        :param seconds: how long a source stays trusted after a login.
+        :param entries: how many are remembered in all.
+        """
+        self.seconds = seconds
+        self._now = now
+        self.entries = entries
+        self._changed: set[Key] | None = set()
+        self._until: OrderedDict[_Account, OrderedDict[str, float]] = OrderedDict()
+        self._known: dict[str, tuple[int, float]] = {}  # source: of how many accounts, and until when at most
+        self._size = 0
+
+    def holds(self, key: Key) -> bool:
+        """Is this source trusted for this account?"""
+        realm, account, source = key
+        sources = self._until.get((realm, account))
+        return sources is not None and sources.get(source, 0.0) > self._now()
+
+    def knows(self, source: str) -> bool:
+        """Is it trusted for any account?"""
+        return source in self._known and self._known[source][1] > self._now()
+
+    def add(self, key: Key) -> None:
+        """Somebody logged in."""
+        self._put(key, self._now() + self.seconds)
+
+    def remaining(self, key: Key) -> float:
+        """Seconds until the trust ends."""
+        realm, account, source = key
+        sources = self._until.get((realm, account))
+        return max(0.0, sources.get(source, 0.0) - self._now()) if sources else 0.0
+
+    def restore(self, key: Key, remaining: float) -> None:
+        """Set by the seconds until it ends; never longer than a login of now would give."""
+        if remaining > 0:
+            self._put(key, self._now() + min(remaining, self.seconds))
+
+    def forget(self, key: Key) -> None:
+        realm, account, source = key
+        sources = self._until.get((realm, account))
+        if sources is not None and source in sources:
+            del sources[source]
+            self._dropped((realm, account), source)
+
+    def current(self) -> Iterator[Key]:
+        """Those that are trusted now."""
+        now = self._now()
+        for (realm, account), sources in self._until.items():
+            for source, until in sources.items():
+                if until > now:
+                    yield realm, account, source
+
+    def take_changes(self) -> set[Key] | None:
+        """As of :meth:`.counts.LeakyCounts.take_changes`."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def mark_all(self) -> None:
+        """What was taken has not been kept."""
+        self._changed = None
+
+    def __len__(self) -> int:
+        return self._size
+
+    def _put(self, key: Key, until: float) -> None:
+        realm, account, source = key
+        owner = (realm, account)
+        sources = self._until.setdefault(owner, OrderedDict())
+        of, known_until = self._known.get(source, (0, 0.0))
+        if source not in sources:
+            of += 1
+            self._size += 1
+        self._known[source] = (of, max(until, known_until))
+        sources[source] = until
+        sources.move_to_end(source)
+        self._until.move_to_end(owner)
+        self._mark(key)
+        if len(sources) > _SOURCES:
+            self._dropped(owner, sources.popitem(last=False)[0])
+        if self._size > self.entries:
+            longest = next(iter(self._until))
+            self._dropped(longest, self._until[longest].popitem(last=False)[0])
+
+    def _dropped(self, owner: _Account, source: str) -> None:
+        """A source is no longer among an account's."""
+        self._size -= 1
+        if not self._until[owner]:
+            del self._until[owner]
+        of, until = self._known.pop(source)
+        if of > 1:
+            self._known[source] = (of - 1, until)
+        self._mark((*owner, source))
+
+    def _mark(self, key: Key) -> None:
+        if self._changed is not None:
+            self._changed.add(key)
+            if len(self._changed) > 2 * self.entries:
+                self._changed = None
