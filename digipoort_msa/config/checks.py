@@ -149,6 +149,9 @@ def _policy(key: str, policy: Policy) -> Iterator[Problem]:
             except (re.error, OverflowError, RecursionError) as error:
                 right = f"should be a regular expression ({error})"
                 yield Problem(f"{key}.profile.header-patterns.{name}", right, pattern)
+    elif policy.rule == "external" and policy.external.socket is None:
+        right = 'missing; it says where the milter listens: "unix:/path" or "host:port"'
+        yield Problem(f"{key}.external.socket", right)
     elif policy.rule == "plugin" and policy.plugin.name not in (installed := plugins("policies")):
         right = f"should be an installed plug-in ({', '.join(installed) or 'there is none'})"
         yield Problem(f"{key}.plugin.name", right, policy.plugin.name or "")

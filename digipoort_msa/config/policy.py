@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from digipoort_msa.config.policies.external import ExternalTable
 from digipoort_msa.config.policies.plugin import PluginTable
 from digipoort_msa.config.policies.profile import ProfileTable
 from digipoort_msa.config.policies.recipients import RecipientsTable
@@ -15,8 +16,8 @@ from digipoort_msa.config.tables import Table, Text
 class Policy(Table):
     """``[[realm.policy]]``: one rule; its own settings stand in the table of its name."""
 
-    rule: Literal["sender", "recipients", "profile", "plugin"] = Field(
-        description='"sender", "recipients", "profile" or "plugin"'
+    rule: Literal["sender", "recipients", "profile", "external", "plugin"] = Field(
+        description='"sender", "recipients", "profile", "external" or "plugin"'
     )
     name: Text | None = Field(
         default=None, description="how the log and reports call this rule; unset means as rule"
@@ -35,6 +36,7 @@ class Policy(Table):
     sender: SenderTable = SenderTable()
     recipients: RecipientsTable = RecipientsTable()
     profile: ProfileTable = ProfileTable()
+    external: ExternalTable = ExternalTable()
     plugin: PluginTable = PluginTable()
 
     @property

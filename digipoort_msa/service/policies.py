@@ -3,13 +3,19 @@
 import re
 from collections.abc import Callable, Mapping
 
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
+
 from digipoort_msa.config.policy import Policy
 from digipoort_msa.config.realm import Realm
+from digipoort_msa.config.tables import host_and_port
 from digipoort_msa.identity import Identity
 from digipoort_msa.interfaces import Facilities, IPolicy
 from digipoort_msa.policy.addresses import AddressPatterns, OwnAddresses
 from digipoort_msa.policy.applied import Applied, Report
 from digipoort_msa.policy.headers import HeaderRules
+from digipoort_msa.policy.milter.judgement import MilterRule
+from digipoort_msa.policy.milter.milter import Milter, Times
 from digipoort_msa.policy.recipients import RecipientsRule
 from digipoort_msa.policy.sender import SenderRule
 from digipoort_msa.service.plugins import load_plugin
@@ -65,6 +71,19 @@ def _profile(policy: Policy, realm: Realm, _: Facilities) -> IPolicy:
     return HeaderRules(table.required_headers, patterns, table.maximum_header_size)
 
 
+def _external(policy: Policy, _: Realm, facilities: Facilities) -> IPolicy:
+    table = policy.external
+    reactor, socket = facilities.reactor, table.socket or ""
+    endpoint: IStreamClientEndpoint
+    if socket.startswith("unix:"):
+        endpoint = UNIXClientEndpoint(reactor, socket.removeprefix("unix:"), timeout=table.connect_timeout)
+    else:
+        endpoint = HostnameEndpoint(reactor, *host_and_port(socket), timeout=table.connect_timeout)
+    times = Times(table.connect_timeout, table.timeout, table.maximum_time)
+    milter = Milter(socket, endpoint, reactor, times)
+    return MilterRule(milter, table.on_failure == "pass", table.maximum_size)
+
+
 def _plugin(policy: Policy, realm: Realm, facilities: Facilities) -> IPolicy:
     name = policy.plugin.name or ""
     made = load_plugin("policies", name)(realm.name, policy.plugin.settings, facilities)
@@ -77,5 +96,6 @@ RULES: Mapping[str, Callable[[Policy, Realm, Facilities], IPolicy]] = {
     "sender": _sender,
     "recipients": _recipients,
     "profile": _profile,
+    "external": _external,
     "plugin": _plugin,
 }

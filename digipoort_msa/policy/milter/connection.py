@@ -37,7 +37,7 @@ class MilterConnection(Protocol):
         self._reader = PacketReader()
         self._packets: deque[Packet] = deque()
         self._came = 0
-        self._asked = False
+        self._due = 0  # answers that were asked for
         self._failure: str | None = None
         self._waiting: Deferred[None] | None = None
         self._paused: Deferred[None] | None = None
@@ -45,13 +45,14 @@ class MilterConnection(Protocol):
 
     # -- the dialogue's side ------------------------------------------------------------------------
 
-    def tell(self, octets: bytes, *, asks: bool) -> None:
-        """Send packets, the last of which is answered if it ``asks``.
+    def tell(self, octets: bytes, answers: int = 1) -> None:
+        """Send packets.
 
+        :param answers: how many of them are answered.
         :raise MilterError: the connection is gone.
         """
         self._check()
-        self._asked = asks
+        self._due += answers
         self.transport.write(octets)
 
     async def packet(self, seconds: float, otherwise: str) -> Packet:
@@ -66,19 +67,19 @@ class MilterConnection(Protocol):
         return self._packets.popleft()
 
     def answered(self) -> None:
-        """That was the whole answer.
+        """That was the whole of one answer.
 
-        :raise MilterError: there was more.
+        :raise MilterError: there is more, and nothing else was asked.
         """
-        self._asked = False
-        if self._packets:
+        self._due -= 1
+        if self._packets and not self._due:
             self.fail("it said more than it was asked")
             self._check()
 
     @property
     def busy(self) -> bool:
         """Is an answer due, or has it still to take what it was told?"""
-        return self._asked or self._paused is not None
+        return self._due > 0 or self._paused is not None
 
     @property
     def full(self) -> bool:
@@ -153,7 +154,7 @@ class MilterConnection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._failure is not None:
             return
-        if not self._asked:
+        if not self._due:
             self.fail("it spoke before it was asked")
             return
         self._reader.feed(data)

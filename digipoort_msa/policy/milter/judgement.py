@@ -8,7 +8,7 @@ Two things are never let through on account of a failure, since a client could b
 header section that a milter cannot be told, and anything that the milter had decided before it failed.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from attrs import define, field, frozen
@@ -22,7 +22,7 @@ from digipoort_msa.policy.header_section import HeaderFault, Malformed
 from digipoort_msa.policy.milter import packets, told
 from digipoort_msa.policy.milter.content import Content
 from digipoort_msa.policy.milter.content import told as told_field
-from digipoort_msa.policy.milter.milter import Dialogue, Milter
+from digipoort_msa.policy.milter.milter import NO_MACROS, Dialogue, Milter
 from digipoort_msa.policy.milter.packets import Answer, Kind, MilterError, Step
 from digipoort_msa.policy.rule import Judgement, Rule, Waiting
 from digipoort_msa.smtp import reply
@@ -120,18 +120,19 @@ class _Judgement(Judgement):
         await self._tell(packets.MAIL, *told.sender(self._identity, path, parameters))
 
     async def _tell_recipient(self, envelope: Envelope, path: Path) -> None:
-        answer = await self._said(packets.RCPT, *told.recipient(envelope.queue_id, path))
+        answer = await self._begun().tell(packets.RCPT, *told.recipient(envelope.queue_id, path))
         if answer is not None:
-            refused = _refusal(answer, packets.RCPT)
+            refused = _refusal(answer, packets.RCPT.name)
             if answer.kind in _REFUSALS and refused is not None:
                 raise refused
             raise _Settled(refused)
 
     async def _tell_header(self) -> None:
-        leading_space = self._dialogue is not None and self._dialogue.leading_space
-        for one in self._content.fields or ():
-            await self._tell(packets.HEADER, told_field(one, leading_space=leading_space))
-        await self._tell(packets.END_OF_HEADER, b"", {"i": self._queue_id})
+        dialogue, fields = self._begun(), self._content.fields or ()
+        header = [told_field(one, leading_space=dialogue.leading_space) for one in fields]
+        answer = await dialogue.tell_header(header, {"i": self._queue_id})
+        if answer is not None:
+            raise _Settled(_refusal(answer, "the header"))
         await self._tell_body()
 
     async def _tell_body(self) -> None:
@@ -148,18 +149,18 @@ class _Judgement(Judgement):
         await self._tell(packets.END_OF_MESSAGE, b"", {"i": self._queue_id})
         raise _Settled(None)
 
-    async def _tell(self, step: Step, data: bytes = b"", macros: Any = None) -> None:
+    async def _tell(self, step: Step, data: bytes = b"", macros: Mapping[str, str] = NO_MACROS) -> None:
         """
         :raise _Settled: the milter has decided.
         """
-        answer = await self._said(step, data, macros or {})
+        answer = await self._begun().tell(step, data, macros)
         if answer is not None:
-            raise _Settled(_refusal(answer, step))
+            raise _Settled(_refusal(answer, step.name))
 
-    async def _said(self, step: Step, data: bytes, macros: Any) -> Answer | None:
+    def _begun(self) -> Dialogue:
         if self._dialogue is None:
-            raise MilterError("the transaction was given up")
-        return await self._dialogue.tell(step, data, macros)
+            raise MilterError("the transaction is over")  # aborted, while a coroutine of its was under way
+        return self._dialogue
 
     # -- what comes of it ---------------------------------------------------------------------------
 
@@ -230,9 +231,9 @@ class _Judgement(Judgement):
         self._settle(None)
 
 
-def _refusal(answer: Answer, step: Step) -> Refused | None:
+def _refusal(answer: Answer, step: str) -> Refused | None:
     """What the client is told of an answer that decides; ``None`` where it lets the message pass."""
-    cause = f"the milter's answer to {step.name}: {answer.kind.value}"
+    cause = f"the milter's answer to {step}: {answer.kind.value}"
     match answer.kind:
         case Kind.ACCEPT:
             return None

@@ -5,7 +5,7 @@ but connecting is a small part of what a message costs here, and a connection th
 that only the milter knows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from attrs import frozen
@@ -20,6 +20,7 @@ from digipoort_msa.policy.milter.connection import MilterConnection
 from digipoort_msa.policy.milter.health import Health
 from digipoort_msa.policy.milter.packets import (
     BODY,
+    END_OF_HEADER,
     END_OF_MESSAGE,
     HEADER,
     Answer,
@@ -30,8 +31,8 @@ from digipoort_msa.policy.milter.packets import (
 )
 from digipoort_msa.policy.rule import Waiting
 
-_NO_MACROS: Mapping[str, str] = MappingProxyType({})
-_IN_PARTS = frozenset({HEADER, BODY})
+NO_MACROS: Mapping[str, str] = MappingProxyType({})
+_IN_PARTS = frozenset({HEADER, BODY})  # a milter may have had enough of these
 
 
 @frozen
@@ -93,7 +94,9 @@ class Milter:
 
     async def _connect(self) -> MilterConnection:
         made = MilterConnection(self.reactor)
-        connecting = self._endpoint.connect(Factory.forProtocol(lambda: made))
+        factory = Factory.forProtocol(lambda: made)
+        factory.noisy = False
+        connecting = self._endpoint.connect(factory)
         late = False
 
         def too_late() -> None:
@@ -118,7 +121,7 @@ class Milter:
         return made
 
     async def _negotiate(self, connection: MilterConnection) -> Negotiated:
-        connection.tell(packets.NEGOTIATE, asks=True)
+        connection.tell(packets.NEGOTIATE)
         seconds = self.times.answer
         packet = await connection.packet(seconds, f"no answer to the negotiation in {seconds:g} s")
         connection.answered()
@@ -136,7 +139,7 @@ class Dialogue:
         self._enough: Step | None = None  # it wants no more of these
 
     async def tell(
-        self, step: Step, data: bytes = b"", macros: Mapping[str, str] = _NO_MACROS
+        self, step: Step, data: bytes = b"", macros: Mapping[str, str] = NO_MACROS
     ) -> Answer | None:
         """Tell of one step.
 
@@ -147,23 +150,45 @@ class Dialogue:
         named = packets.macros(step, macros)
         if step is self._enough or not self._agreed.wants(step):
             if named:  # they may be looked up at a later step
-                self._connection.tell(named, asks=False)
+                self._connection.tell(named, answers=0)
             return None
-        asks = step is END_OF_MESSAGE or self._agreed.answers(step)
-        self._connection.tell(named + packets.packet(step.code, data), asks=asks)
+        return await self._tell(named + packets.packet(step.code, data), step)
+
+    async def tell_header(self, fields: Iterable[bytes], macros: Mapping[str, str]) -> Answer | None:
+        """Tell of the whole header section, as :meth:`tell`.
+
+        It goes out as one: to wait for each answer would take longer than all else.  A milter reads one
+        packet after the other either way, and once it has decided it answers no further ones.
+
+        :param fields: data of their packets.
+        :param macros: for the end of the header.
+        """
+        wants, octets, steps = self._agreed.wants, [], []
+        if wants(HEADER):
+            octets = [packets.packet(HEADER.code, data) for data in fields]
+            steps = [HEADER] * len(octets)
+        octets.append(packets.macros(END_OF_HEADER, macros))
+        if wants(END_OF_HEADER):
+            octets.append(packets.packet(END_OF_HEADER.code))
+            steps.append(END_OF_HEADER)
+        return await self._tell(b"".join(octets), *steps)
+
+    async def _tell(self, octets: bytes, *steps: Step) -> Answer | None:
+        answered = [step for step in steps if self._agreed.answers(step)]
+        self._connection.tell(octets, len(answered))
         if self._connection.full:
             await self._connection.room(self._milter.times.answer)
-        if not asks:
-            return None
-        try:
-            answer = await self._answer(step)
-        except MilterError as error:
-            self._connection.fail(str(error))
-            raise
-        if answer.kind is Kind.SKIP:
-            self._enough = step
-            return None
-        return None if answer.kind is Kind.CONTINUE else answer
+        for step in answered:
+            try:
+                answer = await self._answer(step)
+            except MilterError as error:
+                self._connection.fail(str(error))
+                raise
+            if answer.kind is Kind.SKIP:
+                self._enough = step
+            elif answer.kind is not Kind.CONTINUE:
+                return answer
+        return None
 
     def leave(self) -> None:
         """Nothing more is told."""

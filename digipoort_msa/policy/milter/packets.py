@@ -164,6 +164,7 @@ class Negotiated:
         return not self.protocol & step.unwanted
 
     def answers(self, step: Step) -> bool:
+        """The end of the message is always answered."""
         return self.version < _NO_ANSWER_SINCE or not self.protocol & step.unanswered
 
     @property
