@@ -66,7 +66,9 @@ class Submitter:
         self.account = identity.name
 
 
-def account(name="piet", realm="one.nl", status=Status.ACTIVE, password_hash="", digest_secrets=()):
+def account(
+    name="piet", realm="one.nl", status=Status.ACTIVE, password_hash="", digest_secrets=(), **fields
+):
     return Account(
         name=name,
         realm=realm,
@@ -75,6 +77,7 @@ def account(name="piet", realm="one.nl", status=Status.ACTIVE, password_hash="",
         digest_secrets=digest_secrets,
         created=NOW,
         changed=NOW,
+        **fields,
     )
 
 

@@ -24,7 +24,7 @@ private-key = "{directory}/key.pem"
 [[realm]]
 name = "overheidstransactiepoort.nl"
 store = "sql"
-senders = ["*@example.nl"]
+policy = [{{rule = "sender", sender = {{patterns = ["*@example.nl"]}}}}]
 
 [[realm]]
 name = "maildir.nl"

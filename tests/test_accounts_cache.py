@@ -25,6 +25,19 @@ class VerifiedPasswordsTests(SynchronousTestCase):
     def knows(self, who, password="geheim"):
         return self.cache.knows(who, "password", password)
 
+    def named(self, name):
+        return account(name, password_hash="hash")
+
+    def test_a_revision_stands_for_a_hash(self):
+        """Of a store that yields none; where there is neither, nothing is remembered."""
+        piet = account(revision="1")
+        self.cache.remember(piet, "password", "geheim", "1")
+        self.assertTrue(self.knows(piet))
+        self.assertFalse(self.knows(account(revision="2")))
+        self.cache.remember(account("jan"), "password", "geheim", "")
+        self.assertFalse(self.knows(account("jan")))
+        self.assertEqual(len(self.cache), 1)
+
     def test_the_same_again(self):
         self.remember(self.piet)
         self.assertTrue(self.knows(self.piet))
@@ -50,9 +63,9 @@ class VerifiedPasswordsTests(SynchronousTestCase):
 
     def test_bounded(self):
         for name in "abcd":
-            self.remember(account(name))
-            self.knows(account("a"))  # the least recently used goes
-        self.assertEqual([self.knows(account(name)) for name in "abcd"], [True, False, True, True])
+            self.remember(self.named(name))
+            self.knows(self.named("a"))  # the least recently used goes
+        self.assertEqual([self.knows(self.named(name)) for name in "abcd"], [True, False, True, True])
 
     def test_no_password_in_memory(self):
         self.remember(self.piet)
@@ -68,5 +81,5 @@ class VerifiedPasswordsTests(SynchronousTestCase):
         cache.remember(account(name, realm, Status.ACTIVE, password_hash), mechanism, password, password_hash)
         realm, name, mechanism, password_hash, password = other
         asked = account(name, realm, Status.ACTIVE, password_hash)
-        self.assertEqual(cache.knows(asked, mechanism, password), one == other)
+        self.assertEqual(cache.knows(asked, mechanism, password), one == other and password_hash != "")
         self.assertEqual(asked.created, NOW)

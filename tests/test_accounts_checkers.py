@@ -1,3 +1,5 @@
+from datetime import date
+
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.task import Clock
@@ -8,8 +10,9 @@ from zope.interface.verify import verifyObject
 from digipoort_msa.accounts.account import Status
 from digipoort_msa.accounts.cache import VerifiedPasswords
 from digipoort_msa.accounts.checkers import DigestChecker, PasswordChecker
+from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.passwords import Passwords
-from digipoort_msa.interfaces import IAccountStore, Unavailable
+from digipoort_msa.interfaces import IAccountStore, MechanismRetired, Unavailable
 from digipoort_msa.sasl.credentials import IDigestCredential
 from digipoort_msa.sasl.digest_hash import digest_secrets
 from tests.account_doubles import CountingHashing, Inline, MemoryStore, account, password_credential
@@ -34,7 +37,7 @@ class PasswordCheckerTests(SynchronousTestCase):
 
     def make(self):
         passwords = Passwords(self.hashing, Inline(), VerifiedPasswords(Clock().seconds))
-        self.checker = PasswordChecker("one.nl", self.store, passwords)
+        self.checker = PasswordChecker("one.nl", GuardedStore(self.store, "one.nl", Clock()), passwords)
 
     def ask(self, username, password="geheim"):
         return self.checker.requestAvatarId(password_credential(username, password))
@@ -43,8 +46,8 @@ class PasswordCheckerTests(SynchronousTestCase):
         verifyObject(ICredentialsChecker, self.checker)
 
     def test_right(self):
-        self.assertEqual(self.successResultOf(self.ask("piet")), b"piet")
-        self.assertEqual(self.successResultOf(self.ask("zo\u00eb@ONE.nl")), "zo\u00eb".encode())
+        self.assertEqual(self.successResultOf(self.ask("piet")), account().identity)
+        self.assertEqual(self.successResultOf(self.ask("zo\u00eb@ONE.nl")), account("zo\u00eb").identity)
 
     @proves("A5")
     def test_every_refusal_is_the_same_to_the_client(self):
@@ -86,9 +89,9 @@ class PasswordCheckerTests(SynchronousTestCase):
         self.store.accounts["piet"] = account(password_hash=old)
         self.failureResultOf(self.ask("piet", "wrong"), UnauthorizedLogin)
         self.assertEqual(self.store.upgrades, [])
-        self.assertEqual(self.successResultOf(self.ask("piet")), b"piet")
-        ((name, before, after),) = self.store.upgrades
-        self.assertEqual((name, before), ("piet", old))
+        self.assertEqual(self.successResultOf(self.ask("piet")), account().identity)
+        ((before, after, scram),) = self.store.upgrades
+        self.assertEqual((before.name, before.password_hash, scram), ("piet", old, None))
         self.assertFalse(self.hashing.outdated(after))
 
     def test_an_upgrade_that_fails_does_not_fail_the_login(self):
@@ -100,7 +103,7 @@ class PasswordCheckerTests(SynchronousTestCase):
             return real(*arguments).addCallback(lambda _: self.store._fail())
 
         self.store.upgrade = upgrade
-        self.assertEqual(self.successResultOf(self.ask("piet")), b"piet")
+        self.assertEqual(self.successResultOf(self.ask("piet")), account().identity)
 
     def test_a_store_that_cannot_upgrade(self):
         old = account(password_hash=CountingHashing(time_cost=2).hash("geheim"))
@@ -110,9 +113,12 @@ class PasswordCheckerTests(SynchronousTestCase):
             mechanisms = frozenset()
             account = MemoryStore(old).account
 
+            def stop(self):
+                pass
+
         self.store = ReadOnly()
         self.make()
-        self.assertEqual(self.successResultOf(self.ask("piet")), b"piet")
+        self.assertEqual(self.successResultOf(self.ask("piet")), account().identity)
 
 
 @implementer(IDigestCredential)
@@ -140,16 +146,18 @@ class DigestCheckerTests(SynchronousTestCase):
             account("without"),
             *[account(status.value, status=status, digest_secrets=(SECRET,)) for status in BARRED],
         )
-        self.checker = DigestChecker("one.nl", self.store)
+        self.today = date(2026, 1, 5)
+        guarded = GuardedStore(self.store, "one.nl", Clock())
+        self.checker = DigestChecker("one.nl", guarded, lambda: self.today)
 
     def ask(self, username, secret=SECRET):
         self.credential = DigestCredential(username, secret)
         return self.checker.requestAvatarId(self.credential)
 
     def test_right(self):
-        self.assertEqual(self.successResultOf(self.ask("piet")), b"piet")
-        self.assertEqual(self.successResultOf(self.ask("piet@one.nl")), b"piet")
-        self.assertEqual(self.successResultOf(self.ask("last")), b"last")
+        self.assertEqual(self.successResultOf(self.ask("piet")), account().identity)
+        self.assertEqual(self.successResultOf(self.ask("piet@one.nl")), account().identity)
+        self.assertEqual(self.successResultOf(self.ask("last")), account("last").identity)
 
     @proves("A5")
     def test_every_refusal_is_the_same_to_the_client(self):
@@ -163,6 +171,15 @@ class DigestCheckerTests(SynchronousTestCase):
             failure = self.failureResultOf(self.ask(username, secret), UnauthorizedLogin)
             self.assertIs(failure.type, UnauthorizedLogin)
             self.assertEqual(len(self.credential.tried), 8, username)
+
+    def test_the_last_day(self):
+        """Its end is told to who proves the password, and to nobody else."""
+        self.store.accounts["piet"] = account(digest_secrets=(SECRET,), digest_until=self.today)
+        self.successResultOf(self.ask("piet"))
+        self.today = date(2026, 1, 6)
+        failure = self.failureResultOf(self.ask("piet"), MechanismRetired)
+        self.assertEqual(str(failure.value), "DIGEST-MD5 is switched off for this account since 2026-01-05")
+        self.failureResultOf(self.ask("piet", b"x" * 16), UnauthorizedLogin)
 
     @proves("A5")
     def test_as_many_secrets_as_an_account_can_have(self):

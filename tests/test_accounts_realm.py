@@ -1,3 +1,4 @@
+from datetime import date
 from pathlib import Path
 
 from twisted.cred.error import UnauthorizedLogin
@@ -8,17 +9,20 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from digipoort_msa.accounts.account import Status
 from digipoort_msa.accounts.administration import Administration
 from digipoort_msa.accounts.cache import VerifiedPasswords
+from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.passwords import Passwords
-from digipoort_msa.accounts.realm import Realm, Realms
+from digipoort_msa.accounts.realm import Realm, RealmRules, Realms
 from digipoort_msa.accounts.sql import SQLAccountStore
 from digipoort_msa.accounts.stores import open_accounts
-from digipoort_msa.accounts.threads import Threads
 from digipoort_msa.accounts.throttle import Throttle
-from digipoort_msa.interfaces import IRealms, ISubmitter, Throttled, Unavailable
-from digipoort_msa.sasl.mechanism import Challenge, Context, Verify
+from digipoort_msa.interfaces import IRealms, ISubmitter, MechanismRetired, Throttled, Unavailable
+from digipoort_msa.sasl.mechanism import Challenge, Channel, Context, Verify
 from digipoort_msa.sasl.registry import MECHANISMS
+from digipoort_msa.sasl.scram_keys import ScramKeys
+from digipoort_msa.threads import Threads
 from tests.account_doubles import (
     CountingHashing,
     Inline,
@@ -32,11 +36,14 @@ from tests.requirements import proves
 from tests.test_accounts_checkers import SECRET, DigestCredential
 
 HERE = "192.0.2.1"
+TODAY = date(2026, 1, 5)
+CHANNEL = Channel()
 
 
 class RealmsTests(SynchronousTestCase):
     def setUp(self):
         self.clock = Clock()
+        self.today = TODAY
         self.hashing = CountingHashing()
         self.passwords = Passwords(self.hashing, Inline(), VerifiedPasswords(self.clock.seconds))
         self.one = MemoryStore(
@@ -55,16 +62,18 @@ class RealmsTests(SynchronousTestCase):
             self.realm("Digests.nl", ["DIGEST-MD5"], self.digests),
         ]
         throttle = Throttle(self.clock.seconds, per_account_and_source=3, window=30.0, **parameters)
-        return Realms(realms, throttle, self.clock, MECHANISMS)
+        return Realms(realms, throttle, self.clock, MECHANISMS, b"nobody")
 
     def account(self, name, realm, password):
         return account(name, realm, password_hash=self.hashing.hash(password))
 
-    def realm(self, name, mechanisms, store):
-        return Realm(name, mechanisms, store, self.passwords, Submitter)
+    def realm(self, name, mechanisms, store, **rules):
+        rules = RealmRules(name=name, mechanisms=frozenset(mechanisms), **rules)
+        guarded = GuardedStore(store, name, self.clock)
+        return Realm(rules, guarded, self.passwords, Submitter, self.clock, lambda: self.today)
 
     def login(self, username, password, source=HERE):
-        return self.realms.login(password_credential(username, password), source)
+        return self.realms.login(password_credential(username, password), source, "PLAIN")
 
     def assert_is(self, login, name, realm):
         submitter = self.successResultOf(login)
@@ -86,10 +95,10 @@ class RealmsTests(SynchronousTestCase):
 
     def test_digest_says_its_realm(self):
         for username in ("piet", "piet@digests.nl"):
-            login = self.realms.login(DigestCredential(username, realm="Digests.nl"), HERE)
+            login = self.realms.login(DigestCredential(username, realm="Digests.nl"), HERE, "DIGEST-MD5")
             self.assert_is(login, "piet", "Digests.nl")
         for realm in ("two.nl", "digests.nl", "none.nl"):
-            login = self.realms.login(DigestCredential("piet", realm=realm), HERE)
+            login = self.realms.login(DigestCredential("piet", realm=realm), HERE, "DIGEST-MD5")
             self.failureResultOf(login, UnauthorizedLogin)
 
     def test_realms_never_mix(self):
@@ -101,17 +110,46 @@ class RealmsTests(SynchronousTestCase):
 
     @proves("A7")
     def test_what_is_offered(self):
-        self.assertEqual(self.realms.mechanisms, ("DIGEST-MD5", "PLAIN", "LOGIN"))
+        self.assertEqual(self.realms.offered(CHANNEL), ("DIGEST-MD5", "PLAIN", "LOGIN"))
+        self.assertEqual(self.realms.offered(None), ("DIGEST-MD5",))
+        self.assertEqual(self.realms.offered(CHANNEL, frozenset({"LOGIN"})), ("LOGIN",))
         self.assertEqual(self.realms.realms_offering("DIGEST-MD5"), ("two.nl", "Digests.nl"))
         self.assertEqual(self.realms.realms_offering("PLAIN"), ("one.nl", "two.nl"))
         self.assertEqual(self.realms.realms_offering("SCRAM"), ())
+
+    @proves("A3")
+    def test_a_realms_last_day_of_digest_md5(self):
+        realm = self.realm("Digests.nl", ["DIGEST-MD5"], self.digests, digest_until=TODAY)
+        self.realms = Realms([realm], Throttle(self.clock.seconds), self.clock, MECHANISMS, b"nobody")
+        login = self.realms.login(DigestCredential("piet", realm="Digests.nl"), HERE, "DIGEST-MD5")
+        self.assert_is(login, "piet", "Digests.nl")
+        self.assertEqual(self.realms.offered(None), ("DIGEST-MD5",))
+        self.today = date(2026, 1, 6)
+        self.assertEqual((self.realms.offered(None), self.realms.offered(CHANNEL)), ((), ()))
+        self.assertEqual(self.realms.realms_offering("DIGEST-MD5"), ())
+        login = self.realms.login(DigestCredential("piet", realm="Digests.nl"), HERE, "DIGEST-MD5")
+        self.failureResultOf(login, MechanismRetired)
+
+    @proves("A5")
+    def test_scram_keys_of_nobody(self):
+        """Always the same, and never the same as another's; an account that is barred is nobody, too."""
+        keys = ScramKeys.of("een", b"s" * 16, 4096)
+        self.one.accounts["piet"] = account("piet", "one.nl", scram=keys)
+        self.one.accounts["barred"] = account("barred", "one.nl", Status.DISABLED, scram=keys)
+        self.assertEqual(self.successResultOf(self.realms.scram_keys("piet@one.nl")), keys)
+        nobodys = {}
+        for name in ("nobody", "barred", "only-one", "piet@two.nl", "nobody@two.nl"):
+            nobodys[name] = self.successResultOf(self.realms.scram_keys(name))
+            self.assertEqual(self.successResultOf(self.realms.scram_keys(name)), nobodys[name])
+            self.assertEqual((len(nobodys[name].salt), nobodys[name].iterations), (16, 100_000))
+        self.assertEqual(len({found.salt for found in nobodys.values()}), 5)
 
     @proves("A7")
     def test_what_a_store_cannot_verify_is_not_offered(self):
         store = MemoryStore(mechanisms=["PLAIN", "LOGIN"])
         realm = self.realm("one.nl", ["DIGEST-MD5", "PLAIN"], store)
-        realms = Realms([realm], Throttle(self.clock.seconds), self.clock, MECHANISMS)
-        self.assertEqual(realms.mechanisms, ("PLAIN",))
+        realms = Realms([realm], Throttle(self.clock.seconds), self.clock, MECHANISMS, b"nobody")
+        self.assertEqual(realms.offered(CHANNEL), ("PLAIN",))
 
     def test_a_mechanism_of_another_realm(self):
         """PLAIN is offered by some realms; that opens nothing in one that does not."""
@@ -119,17 +157,18 @@ class RealmsTests(SynchronousTestCase):
         self.failureResultOf(login, UnauthorizedLogin)
         self.assertEqual(self.hashing.verifications, 0)
         self.failureResultOf(
-            self.realms.login(DigestCredential("piet", realm="one.nl"), HERE), UnauthorizedLogin
+            self.realms.login(DigestCredential("piet", realm="one.nl"), HERE, "DIGEST-MD5"), UnauthorizedLogin
         )
 
     def test_realms_must_differ(self):
         realm = self.realm("one.nl", ["PLAIN"], self.one)
         for realms in ([], [realm, realm]):
-            self.assertRaises(ValueError, Realms, realms, None, self.clock, MECHANISMS)
+            self.assertRaises(ValueError, Realms, realms, None, self.clock, MECHANISMS, b"nobody")
 
     def test_only_submitters(self):
         realm = self.realm("one.nl", ["PLAIN"], self.one)
-        self.assertRaises(NotImplementedError, realm.requestAvatar, b"piet", None, IRealm)
+        piet = account("piet", "one.nl").identity
+        self.assertRaises(NotImplementedError, realm.requestAvatar, piet, None, IRealm)
         self.assertRaises(NotImplementedError, realm.requestAvatar, (), None, ISubmitter)
 
     @proves("A8")
@@ -182,7 +221,7 @@ class WholeTests(TestCase):
 
     def setUp(self):
         self.hashing = CountingHashing()
-        accounts = open_accounts("sql", realm="one.nl", url=None, state_directory=Path(self.mktemp()))
+        accounts = open_accounts(realm="one.nl", url=None, state_directory=Path(self.mktemp()))
         self.administration = Administration(accounts, self.hashing, digest=True, realms=["one.nl"])
         lookups = Threads(reactor, "accounts", size=2, waiting=10)
         hashing = Threads(reactor, "passwords", size=2, waiting=10)
@@ -190,12 +229,14 @@ class WholeTests(TestCase):
         self.addCleanup(lookups.stop)
         self.addCleanup(hashing.stop)
         passwords = Passwords(self.hashing, hashing, VerifiedPasswords(reactor.seconds))
-        realm = Realm("one.nl", MECHANISMS, SQLAccountStore(accounts, lookups), passwords, Submitter)
+        store = GuardedStore(SQLAccountStore(accounts, lookups), "one.nl", reactor)
+        rules = RealmRules(name="one.nl", mechanisms=frozenset(MECHANISMS))
+        realm = Realm(rules, store, passwords, Submitter, reactor, lambda: TODAY)
         throttle = Throttle(reactor.seconds, longest_delay=0)
-        self.realms = Realms([realm], throttle, reactor, MECHANISMS)
+        self.realms = Realms([realm], throttle, reactor, MECHANISMS, b"nobody")
 
     async def plain(self, username, password):
-        return (await self.realms.login(password_credential(username, password), HERE)).account
+        return (await self.realms.login(password_credential(username, password), HERE, "PLAIN")).account
 
     async def digest(self, username, password, **options):
         context = Context(("one.nl",), frozenset({"msa.example.nl"}), "nonce")
@@ -204,7 +245,7 @@ class WholeTests(TestCase):
         response = respond(challenge.octets, username, password, "smtp/msa.example.nl", **options)
         step = exchange.send(response)
         self.assertIsInstance(step, Verify)
-        submitter = await self.realms.login(step.credential, HERE)
+        submitter = await self.realms.login(step.credential, HERE, "DIGEST-MD5")
         self.assertIsInstance(exchange.send(b""), Challenge)  # rspauth
         exchange.close()
         return submitter.account

@@ -53,7 +53,7 @@ class AccountCommandTests(SynchronousTestCase):
         return result
 
     def stored(self, name, realm="one.nl"):
-        accounts = open_accounts("sql", realm=realm, url=None, state_directory=self.state)
+        accounts = open_accounts(realm=realm, url=None, state_directory=self.state)
         self.addCleanup(accounts.close)
         return accounts.find(name)
 

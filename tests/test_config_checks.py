@@ -89,58 +89,59 @@ class Realms(SynchronousTestCase):
 
     def test_urls(self) -> None:
         """A URL, of a database whose library is there."""
-        self.assertEqual(found(realm=[{"name": "a", "url": "sqlite:////tmp/x"}]), [])
+        self.assertEqual(found(realm=[{"name": "a", "sql": {"url": "sqlite:////tmp/x"}}]), [])
         for url in ("x", "nodb://host/x", "postgresql+nodriver://host/x", "sqlite+pysqlcipher://x"):
-            (line,) = found(realm=[{"name": "a", "url": url}])
-            self.assertIn(f'realm[0].url = "{url}": ', line)
+            (line,) = found(realm=[{"name": "a", "sql": {"url": url}}])
+            self.assertIn(f'realm[0].sql.url = "{url}": ', line)
 
-    def test_header_patterns(self) -> None:
-        (line,) = found(realm=[{"name": "a", "header-patterns": {"Subject": "("}}])
-        self.assertIn('realm[0].header-patterns.Subject = "(": should be a regular expression', line)
+    def test_rules_of_the_same_name(self) -> None:
+        rule = {"rule": "recipients", "recipients": {"patterns": ["*@example.nl"]}}
+        (line,) = found(realm=[{"name": "a", "policy": [rule, rule]}])
+        self.assertIn('realm[0].policy[1].name = "recipients": should differ', line)
+        self.assertEqual(found(realm=[{"name": "a", "policy": [rule, {**rule, "name": "more"}]}]), [])
 
-    def test_sender_addresses_alone(self) -> None:
-        """They bind nobody without bind-sender, which somebody may not know."""
-        realm = {"name": "a", "sender-addresses": {"business": ["*@example.nl"]}}
-        self.assertEqual(
-            found(realm=[realm]),
-            [
-                "warning: realm[0].sender-addresses: says only whom notifications may tell, unless "
-                "realm[0].bind-sender is true: accounts may send from other addresses too"
-            ],
-        )
-        self.assertEqual(found(realm=[{**realm, "bind-sender": True}]), [])
+    def test_plugins_that_are_not_installed(self) -> None:
+        (line,) = found(realm=[{"name": "a", "store": "nope"}])
+        self.assertIn('realm[0].store = "nope": should be ', line)
+        (line,) = found(realm=[{"name": "a", "policy": [{"rule": "plugin", "plugin": {"name": "nope"}}]}])
+        self.assertIn('realm[0].policy[0].plugin.name = "nope": should be an installed plug-in', line)
 
     def senders(self, realm: dict[str, object], **notification: Any) -> list[Problem]:
         tables = document(realm=[{"name": "a", **realm}], notification=notification)
         parsed = Settings.model_validate(tables)
-        return [problem for problem in across(parsed) if problem.key.endswith((".senders", ".recipients"))]
+        return [
+            problem
+            for problem in across(parsed)
+            if problem.key.endswith((".addresses", ".recipients", ".policy"))
+        ]
 
     def test_nobody_can_be_told(self) -> None:
         """Where nothing says which senders are an account's own; a realm that goes through tells nobody."""
         (problem,) = self.senders({})
         self.assertTrue(problem.warning)
-        self.assertIn("realm[0].senders: missing", str(problem))
+        self.assertIn("realm[0].addresses: missing", str(problem))
         enough: tuple[dict[str, object], ...] = (
-            {"senders": ["*@example.nl"]},
-            {"bind-sender": True},
-            {"sender-addresses": {"a": ["*@example.nl"]}},
+            {"policy": [{"rule": "sender"}]},
+            {"addresses": {"a": ["*@example.nl"]}},
             {"notification": {"recipients": ["*@example.nl"]}},
             {"delivery": {"to": "through"}},
         )
         for realm in enough:
             self.assertEqual(self.senders(realm), [], realm)
         self.assertEqual(self.senders({}, recipients=["*@example.nl"]), [])
+        for some in ({"mode": "audit"}, {"accounts": ["a*"]}, {"groups": ["g"]}):
+            (problem,) = self.senders({"policy": [{"rule": "sender", **some}]})
+            self.assertEqual(problem.key, "realm[0].addresses")
 
     def test_everybody_could_be_told(self) -> None:
         """Patterns that take in strangers."""
         strangers: tuple[tuple[dict[str, object], str], ...] = (
-            ({"senders": ["*@*"]}, "realm[0].senders"),
+            ({"policy": [{"rule": "sender", "sender": {"patterns": ["*@*"]}}]}, "realm[0].policy"),
             ({"notification": {"recipients": ["info@*"]}}, "realm[0].notification.recipients"),
         )
         for realm, key in strangers:
             (problem,) = self.senders(realm)
             self.assertEqual((problem.key, problem.warning), (key, True))
-        self.assertEqual(self.senders({"bind-sender": True, "senders": ["*@*"]}), [])
 
 
 class Delivery(SynchronousTestCase):

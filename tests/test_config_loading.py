@@ -46,8 +46,7 @@ class Documents(SynchronousTestCase):
         found = settings_from(document(realm=[{"name": "a"}]), files=False)
         self.assertEqual(found.tls.client_certificates, "off")
         self.assertFalse(found.realm[0].add_missing_headers)
-        self.assertFalse(found.realm[0].bind_sender)
-        self.assertEqual((found.realm[0].senders, found.realm[0].recipients), ((), ()))
+        self.assertEqual(found.realm[0].policy, ())
 
     @proves("L5")
     def test_every_problem_at_once(self) -> None:
@@ -156,12 +155,12 @@ class Documents(SynchronousTestCase):
 
     def test_passwords_are_masked(self) -> None:
         """A database's password is shown neither in a problem nor in the effective settings."""
-        realm = {"name": "a", "url": "sqlite://user:secret@host/x?y=1"}
+        realm = {"name": "a", "sql": {"url": "sqlite://user:secret@host/x?y=1"}}
         found = settings_from(document(realm=[realm]), files=False)
         self.assertNotIn("secret", as_toml(found) + json.dumps(as_document(found)))
         self.assertIn("user:***@host", as_toml(found))
-        self.assertEqual(found.realm[0].url, realm["url"])
-        bad = problems(document(realm=[{"name": "a", "url": "nodb://user:sec:r/et@host/x"}]))
+        self.assertEqual(found.realm[0].sql.url, "sqlite://user:secret@host/x?y=1")
+        bad = problems(document(realm=[{"name": "a", "sql": {"url": "nodb://user:sec:r/et@host/x"}}]))
         self.assertNotIn("et@", "".join(bad))
         self.assertNotIn("sec", "".join(bad))
 
@@ -170,7 +169,7 @@ class Documents(SynchronousTestCase):
         realm = {"name": "a"}
         cases: tuple[dict[str, Any], ...] = (
             *(
-                {"realm": [{**realm, "url": url}]}
+                {"realm": [{**realm, **keys}]}
                 for url in (
                     "postgresql://user@realm:hidden@host/x",
                     "postgresql://us/er:hidden@host/x",
@@ -182,8 +181,10 @@ class Documents(SynchronousTestCase):
                     "postgresql:user:hidden@host/x",
                     ["postgresql://user:hidden@host/x"],
                 )
+                for keys in ({"sql": {"url": url}}, {"url": url})
             ),
             {"realm": [{**realm, "urls": "postgresql://user:hidden@host/x"}]},
+            {"realm": [{**realm, "plugin": {"password": "hidden", "deep": [{"api-secret": "hidden"}]}}]},
             {"delivery": {"password": "hidden", "relay": {"next-hops": ["a:25"]}}},
             {"delivery": {"relay": {"next-hops": ["a:25"], "password": "hidden"}}},
             {"delivery": {"relay": {"next-hops": ["a:25"], "username": "u", "password-file": "hidden"}}},
@@ -200,7 +201,7 @@ class Documents(SynchronousTestCase):
 
     def test_a_url_without_password_is_shown_whole(self) -> None:
         for url in ("postgresql://user@host:5432/x?a=b", "sqlite:////var/lib/x.sqlite", "postgresql:///x"):
-            found = settings_from(document(realm=[{"name": "a", "url": url}]), files=False)
+            found = settings_from(document(realm=[{"name": "a", "sql": {"url": url}}]), files=False)
             self.assertIn(f'"{url}"', as_toml(found))
 
     def test_nothing_commands_the_terminal(self) -> None:
@@ -213,7 +214,7 @@ names = st.sampled_from(
     [
         *("server", "listener", "tls", "realm", "limits", "delivery", "relay", "maildir", "hostname", "name"),
         *("endpoint", "next-hops", "url", "mechanisms", "header-patterns", "message-size", "idle-timeout"),
-        *("certificate", "state-directory", "timeouts", "sender-addresses", "username", "ca", "to", "umask"),
+        *("certificate", "state-directory", "timeouts", "addresses", "username", "ca", "to", "umask"),
     ]
 ) | st.text(max_size=8)
 text = st.text(max_size=20) | st.sampled_from(

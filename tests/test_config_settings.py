@@ -1,9 +1,12 @@
 """Single keys: their types and bounds."""
 
+from typing import get_args
+
 from pydantic import ValidationError
 from twisted.trial.unittest import SynchronousTestCase
 
-from digipoort_msa.config.settings import MECHANISMS, Settings
+from digipoort_msa.config.realm import Mechanism
+from digipoort_msa.config.settings import Settings
 from digipoort_msa.config.tables import host_and_port
 from digipoort_msa.sasl.registry import MECHANISMS as REGISTRY
 from tests.configurations import document
@@ -20,7 +23,7 @@ class Keys(SynchronousTestCase):
         for value in ("100", True, 1.5, None, [100]):
             self.refuses(limits={"errors": value})
         for value in ("true", 1):
-            self.refuses(realm=[{"name": "a", "bind-sender": value}])
+            self.refuses(realm=[{"name": "a", "add-missing-headers": value}])
 
     def test_paths(self) -> None:
         """Absolute, since a daemon's working directory is anyone's guess."""
@@ -39,7 +42,7 @@ class Keys(SynchronousTestCase):
 
     def test_mechanisms_are_the_registry(self) -> None:
         """The two lists are one."""
-        self.assertEqual(MECHANISMS, tuple(REGISTRY))
+        self.assertEqual(get_args(Mechanism), tuple(REGISTRY))
 
 
 class Hops(SynchronousTestCase):

@@ -13,11 +13,21 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.config import load
 from digipoort_msa.config.delivery import Lmtp
-from digipoort_msa.config.settings import Listener, Realm, Server, Settings
+from digipoort_msa.config.policy import Policy
+from digipoort_msa.config.realm import Realm
+from digipoort_msa.config.settings import Listener, Server, Settings
 from tests.configurations import with_files
 
 ETC = Path(__file__).parent.parent / "etc"
-REQUIRED = {(Server, "hostname"), (Listener, "endpoint"), (Listener, "tls"), (Realm, "name")}
+REQUIRED = {
+    (Server, "hostname"),
+    (Listener, "endpoint"),
+    (Listener, "tls"),
+    (Realm, "name"),
+    (Policy, "rule"),
+}
+
+TABLES: dict[str, type[BaseModel]] = {"listener": Listener, "realm": Realm, "policy": Policy}
 
 
 class Sample(SynchronousTestCase):
@@ -56,7 +66,9 @@ class Sample(SynchronousTestCase):
             value = table[field.alias or name]
             inner = field.annotation
             if isinstance(value, list) and value and isinstance(value[0], dict):
-                self.compare(value[0], {"listener": Listener, "realm": Realm}[name], f"{key}[0].")
+                self.compare(
+                    value[0], {"listener": Listener, "realm": Realm, "policy": Policy}[name], f"{key}[0]."
+                )
             elif isinstance(value, dict) and (field.default is None or isinstance(field.default, Lmtp)):
                 continue  # a realm's own table, or one that is as another
             elif isinstance(inner, type) and issubclass(inner, BaseModel):
@@ -72,7 +84,7 @@ class Sample(SynchronousTestCase):
         """What is commented without a space is a key or a table, which the test before has looked at."""
         for line in self.text.splitlines():
             if line.startswith("#") and not re.match(r"#( |$)", line):
-                self.assertRegex(line, r"^#(\[[a-z.-]+\]|[a-z-]+ = .+)$")
+                self.assertRegex(line, r"^#(\[[a-z.-]+\]|\[\[[a-z.-]+\]\]|[a-z-]+ = .+)$")
 
 
 class Units(SynchronousTestCase):

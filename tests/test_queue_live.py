@@ -27,7 +27,12 @@ class QueueLiveTests(SynchronousTestCase):
         folder = Path(self.mktemp()).absolute()
         away = Recorder()
         away.close()  # nobody listens on its port
-        settings = {"realm": [{"name": REALM, "senders": ["*@example.nl"]}], **relay(away.port)}
+        settings = {
+            "realm": [
+                {"name": REALM, "policy": [{"rule": "sender", "sender": {"patterns": ["*@example.nl"]}}]}
+            ],
+            **relay(away.port),
+        }
         self.server = Server(folder / "msa", Authority(), settings, checkout())
         self.addCleanup(self.server.kill)
         self.server.add_account()

@@ -326,7 +326,7 @@ class ExchangeTests(ClockTestCase):
 
     def submitter(self) -> Any:
         return self.successResultOf(
-            make_realms(self.clock, self.spool).login(password_credential(ACCOUNT, PASSWORD), "192.0.2.1")
+            make_realms(self.clock, self.spool).login(password_credential(ACCOUNT, PASSWORD), "192.0.2.1", "PLAIN")
         )
 
     def test_realms_that_raise(self) -> None:
@@ -355,20 +355,24 @@ class ExchangeTests(ClockTestCase):
 class HeldRealms:
     """Logins that the test answers."""
 
-    mechanisms = ("PLAIN",)
-
     def __init__(self) -> None:
         self.logins: list[Deferred[Any]] = []
+
+    def offered(self, channel: object, allowed: object = None) -> tuple[str, ...]:
+        return ("PLAIN",)
+
+    def scram_keys(self, username: str) -> Any:
+        raise NotImplementedError
 
     def realms_offering(self, mechanism: str) -> tuple[str, ...]:
         return (REALM,)
 
-    def login(self, credential: object, source: str) -> "Deferred[Any]":
+    def login(self, credential: object, source: str, mechanism: str) -> "Deferred[Any]":
         self.logins.append(Deferred())
         return self.logins[-1]
 
 
 @implementer(IRealms)
 class RaisingRealms(HeldRealms):
-    def login(self, credential: object, source: str) -> "Deferred[Any]":
+    def login(self, credential: object, source: str, mechanism: str) -> "Deferred[Any]":
         raise ZeroDivisionError

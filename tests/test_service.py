@@ -20,13 +20,16 @@ from zope.interface.verify import verifyObject
 from digipoort_msa.accounts.administration import Administration
 from digipoort_msa.accounts.passwords import PasswordHashing
 from digipoort_msa.accounts.stores import open_accounts
-from digipoort_msa.config.settings import Realm, Settings
-from digipoort_msa.policy.addresses import BoundSender, Recipients, Senders
-from digipoort_msa.policy.headers import HeaderRules
+from digipoort_msa.config.realm import Realm
+from digipoort_msa.config.settings import Settings
+from digipoort_msa.identity import Identity
+from digipoort_msa.interfaces import Facilities
+from digipoort_msa.policy.recipients import RecipientsRule
+from digipoort_msa.policy.sender import SenderRule
 from digipoort_msa.service import Options, make_service, makeService
 from digipoort_msa.service.listeners import certificate_names, digest_hosts
 from digipoort_msa.service.msa import SubmissionService, TwistdService
-from digipoort_msa.service.realms import make_policies
+from digipoort_msa.service.policies import make_policies
 from digipoort_msa.spool.schema import SpoolError
 from tests.configurations import with_files
 from tests.msa import MSATestCase
@@ -57,7 +60,7 @@ class ServiceTestCase(MSATestCase):
 
     def add_account(self, settings: Settings, realm: str = REALM) -> None:
         state = settings.server.state_directory
-        accounts = open_accounts("sql", realm=realm, url=None, state_directory=state)
+        accounts = open_accounts(realm=realm, url=None, state_directory=state)
         hashing = PasswordHashing(memory_kib=8, time_cost=1)
         names = [realm.name for realm in settings.realm]
         Administration(accounts, hashing, digest=True, realms=names).add(ACCOUNT, PASSWORD)
@@ -347,27 +350,31 @@ class Said:
 class WiringTests(SynchronousTestCase):
     """Settings become policies and names."""
 
-    def kinds(self, **fields: Any) -> list[type]:
-        realm = Realm.model_validate({"name": "een.nl", **fields})
-        return [type(policy) for policy in make_policies(realm)]
+    def policies(self, *tables: dict[str, Any]) -> tuple[Any, ...]:
+        realm = Realm.model_validate({"name": "een.nl", "policy": tables})
+        facilities = Facilities(None, None, Path("/nowhere"))
+        return make_policies(realm, facilities, self.reported.append)
 
-    @proves("M7", "M10")
+    @proves("M7")
     def test_policies(self) -> None:
-        self.assertEqual(self.kinds(), [])
-        self.assertEqual(self.kinds(**{"add-missing-headers": True}), [])
-        self.assertEqual(
-            self.kinds(
-                **{
-                    "senders": ["*@a.nl"],
-                    "bind-sender": True,
-                    "recipients": ["*@b.nl"],
-                    "required-headers": ["Subject"],
-                }
-            ),
-            [Senders, BoundSender, Recipients, HeaderRules],
+        self.reported: list[Any] = []
+        self.assertEqual(self.policies(), ())
+        made = self.policies(
+            {"rule": "recipients", "mode": "audit"},
+            {"rule": "sender", "name": "own", "accounts": ["a*", "b"], "groups": ["g"]},
         )
-        for fields in ({"maximum-header-size": 1000}, {"header-patterns": {"Subject": "^x"}}):
-            self.assertEqual(self.kinds(**fields), [HeaderRules])
+        self.assertEqual([each.name for each in made], ["recipients", "own"])
+        self.assertEqual([type(each.policy) for each in made], [RecipientsRule, SenderRule])
+        self.assertEqual([each.report is None for each in made], [False, True])
+        for account, groups, concerned in (
+            ("a", "", True),
+            ("anna", "", True),
+            ("b", "", True),
+            ("bert", "", False),
+            ("bert", "g", True),
+        ):
+            identity = Identity(name=account, realm="een.nl", groups=frozenset(groups))
+            self.assertEqual([each.concerns(identity) for each in made], [True, concerned], account)
 
     def test_certificate_names(self) -> None:
         folder = Path(self.mktemp())

@@ -10,7 +10,7 @@ from digipoort_msa.smtp.reply import Reply, challenge
 from digipoort_msa.smtp.session import Session
 from digipoort_msa.smtp.states import State
 from tests.requirements import proves
-from tests.transcript import ENVELOPE, LOGIN, SETTINGS, Owner, converse, logged_in
+from tests.transcript import ENVELOPE, IN_CLEAR, LOGIN, SETTINGS, Owner, converse, logged_in
 
 MUST_STARTTLS = reply.MUST_STARTTLS.octets
 
@@ -21,7 +21,7 @@ def in_clear() -> Owner:
 
 class ClearTests(SynchronousTestCase):
     def test_greeting(self) -> None:
-        session = Session(SETTINGS)
+        session = Session(IN_CLEAR)
         session.greet()
         self.assertEqual(session.octets_to_send(), b"220 msa.example.nl ESMTP\r\n")
         self.assertEqual(session.octets_to_send(), b"")

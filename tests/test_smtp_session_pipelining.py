@@ -8,7 +8,7 @@ from digipoort_msa.smtp.events import Wait
 from digipoort_msa.smtp.session import Session
 from digipoort_msa.smtp.states import State
 from tests.requirements import proves
-from tests.transcript import ENVELOPE, LOGIN, SENDER_AND_RECIPIENT, SETTINGS, Owner, logged_in
+from tests.transcript import ENVELOPE, IN_CLEAR, LOGIN, SENDER_AND_RECIPIENT, SETTINGS, Owner, logged_in
 
 #: The most that may wait to be sent at a time: the limit, and one reply over it.
 UNSENT = 16_384 + 1024
@@ -129,7 +129,7 @@ class BoundsTests(SynchronousTestCase):
 
     def test_replies_far_bigger_than_their_commands(self) -> None:
         """EHLO's reply is 25 times EHLO: a flood of them is not a flood of memory."""
-        self.flood(Owner(start=State.CLEAR), b"EHLO a\r\n", SETTINGS.clear_ehlo.octets)
+        self.flood(Owner(start=State.CLEAR), b"EHLO a\r\n", IN_CLEAR.clear_ehlo.octets)
 
     def test_replies_wait_until_they_are_sent(self) -> None:
         session = Session(SETTINGS)

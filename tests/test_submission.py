@@ -7,8 +7,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from digipoort_msa.identity import Identity
 from digipoort_msa.interfaces import ISubmission, ISubmitter
-from digipoort_msa.policy.rule import Rule
+from digipoort_msa.policy.rule import Judgement, Rule
 from digipoort_msa.smtp import reply
 from digipoort_msa.smtp.envelope import NULL_PATH, MailParameters, Path, RcptParameters, Trace
 from digipoort_msa.smtp.reply import Refused
@@ -33,40 +34,68 @@ def trace(**fields: Any) -> Trace:
     return Trace(**{**facts, **fields})
 
 
-class Held(Rule):
+class Held(Rule, Judgement):
     """Every moment waits for its Deferred."""
 
     def __init__(self) -> None:
         self.sender_answer: Deferred[None] = Deferred()
         self.recipient_answer: Deferred[None] = Deferred()
+        self.open_answer: Deferred[None] = succeed(None)
+        self.room: Deferred[None] | None = None  # what write() answers
         self.content_answer: Deferred[None] = Deferred()
-        self.heads: list[bytes] = []
+        self.seen: list[bytes] = []
         self.envelopes: list[Any] = []
+        self.ends: list[str] = []
 
-    def sender(self, account: str, path: Path, parameters: MailParameters) -> Any:
+    def begin(self, identity: Identity, trace: Trace) -> Judgement:
+        return self
+
+    def sender(self, path: Path, parameters: MailParameters) -> Any:
         return self.sender_answer
 
-    def recipient(self, account: str, envelope: Any, path: Path, parameters: RcptParameters) -> Any:
+    def recipient(self, envelope: Any, path: Path, parameters: RcptParameters) -> Any:
         self.envelopes.append(envelope)
         return self.recipient_answer
 
-    def content(self, account: str, envelope: Any, head: bytes) -> Any:
+    def open(self, envelope: Any) -> Any:
         self.envelopes.append(envelope)
-        self.heads.append(head)
+        return self.open_answer
+
+    def write(self, octets: bytes) -> Any:
+        self.seen.append(octets)
+        return self.room
+
+    def complete(self) -> Any:
         return self.content_answer
+
+    def accepted(self) -> None:
+        self.ends.append("accepted")
+
+    def abort(self) -> None:
+        self.ends.append("aborted")
+
+
+MOMENTS = ("sender", "recipient", "open", "write", "complete")
 
 
 class Says(Rule):
     """Says no at the moments that are named."""
 
     def __init__(self, *moments: str, calls: list[str] | None = None) -> None:
-        for moment in ("sender", "recipient", "content"):
-            setattr(self, moment, lambda *_, moment=moment: self.say(moment, moments, calls))
+        self.moments = moments
+        self.calls: list[str] = [] if calls is None else calls
 
-    def say(self, moment: str, moments: tuple[str, ...], calls: list[str] | None) -> None:
-        if calls is not None:
-            calls.append(moment)
-        if moment in moments:
+    def begin(self, identity: Identity, trace: Trace) -> Judgement:
+        judgement = Judgement()
+        for moment in MOMENTS:
+            setattr(judgement, moment, lambda *_, moment=moment: self.say(moment))
+        for end in ("accepted", "abort"):
+            setattr(judgement, end, lambda end=end: self.calls.append(end))
+        return judgement
+
+    def say(self, moment: str) -> None:
+        self.calls.append(moment)
+        if moment in self.moments:
             raise Refused(reply.SENDER_NOT_YOURS, "no")
 
 
@@ -77,7 +106,8 @@ class SubmissionTestCase(SynchronousTestCase):
         self.spool = MemorySpool()
 
     def submitter(self, *policies: Any, add: bool = False) -> Submitter:
-        return Submitter("one.nl", "piet", self.spool, self.clock.seconds, policies, add)
+        identity = Identity(name="piet", realm="one.nl")
+        return Submitter(identity, self.spool, self.clock.seconds, policies, add)
 
     def begin(
         self,
@@ -197,7 +227,7 @@ class MissingHeaderTests(SubmissionTestCase):
         self.assertNotIn(b"Message-ID", self.submit(b"\r\n"))
 
     def test_policies_see_the_content(self) -> None:
-        """And all of its head, whatever is added."""
+        """All of it as it comes, with what is added, and without our Received."""
         held = Held()
         held.sender_answer = held.recipient_answer = held.content_answer = succeed(None)
         begun: Any = self.submitter(held, add=True).begin(SENDER, MailParameters(), trace())
@@ -208,7 +238,10 @@ class MissingHeaderTests(SubmissionTestCase):
         for segment in (b"Subject: x\r\n\r\n", body, body, body):
             submission.write(segment)
         self.successResultOf(submission.commit())
-        self.assertEqual(held.heads, [(b"Subject: x\r\n\r\n" + body * 3)[:HEAD]])
+        kept = self.spool.kept[-1][1]
+        self.assertEqual(b"".join(held.seen), kept[kept.index(b"Date: ") :])
+        self.assertEqual(held.seen[1:], [body] * 3)
+        self.assertEqual(held.ends, ["accepted"])
 
 
 class PolicyTests(SubmissionTestCase):
@@ -227,12 +260,22 @@ class PolicyTests(SubmissionTestCase):
         submission = self.begin(Says("recipient"))
         self.assertRaises(Refused, submission.recipient, ONE, RcptParameters())
 
-        submission = self.begin(Says("content"))
+        for moments in (("write",), ("complete",), ("write", "complete")):
+            calls: list[str] = []
+            submission = self.begin(Says(*moments, calls=calls))
+            submission.recipient(ONE, RcptParameters())
+            submission.open()
+            submission.write(b"x\r\n")  # whatever is said of content is said at the end of data
+            submission.write(b"y\r\n")
+            self.assertRaises(Refused, submission.commit)
+            self.assertTrue(self.spool.incoming[-1].aborted)
+            self.assertEqual(self.spool.kept, [])
+            self.assertEqual(calls[-1], "abort")
+            self.assertEqual(calls.count("write"), 1 if "write" in moments else 2)
+
+        submission = self.begin(Says("open"))
         submission.recipient(ONE, RcptParameters())
-        submission.open()
-        self.assertRaises(Refused, submission.commit)
-        self.assertTrue(self.spool.incoming[-1].aborted)
-        self.assertEqual(self.spool.kept, [])
+        self.assertRaises(Refused, submission.open)
 
     @proves("M7")
     def test_in_order_and_until_one_says_no(self) -> None:
@@ -244,7 +287,7 @@ class PolicyTests(SubmissionTestCase):
             MailParameters(),
             trace(),
         )
-        self.assertEqual(calls, ["sender", "sender"])
+        self.assertEqual(calls, ["sender", "sender", "abort", "abort", "abort"])
 
     @proves("M7", "M10")
     def test_policies_that_take_their_time(self) -> None:
@@ -298,19 +341,64 @@ class PolicyTests(SubmissionTestCase):
         self.assertTrue(self.spool.incoming[-1].aborted)
         self.assertEqual(self.spool.kept, [])
 
-    def test_memory_of_the_head_is_bounded(self) -> None:
+    def test_nothing_of_the_content_is_kept_for_policies(self) -> None:
         submission = self.begin(Says())
         submission.open()
         for _ in range(100):
             submission.write(b"x" * 65536)
-        self.assertLessEqual(len(submission._head), 2 * HEAD)
+        self.assertEqual(submission._head, b"")
+
+    def test_who_is_slow_slows_the_client_down(self) -> None:
+        """Two policies and the spool: the client is read from again when all of them have room."""
+        policies = Held(), Held()
+        for held in policies:
+            held.sender_answer = held.recipient_answer = held.content_answer = succeed(None)
+        begun: Any = self.submitter(*policies).begin(SENDER, MailParameters(), trace())
+        submission = self.successResultOf(begun)
+        submission.recipient(ONE, RcptParameters())
+        submission.open()
+        policies[0].room, policies[1].room, self.spool.room = Deferred(), Deferred(), Deferred()
+        waiting: Any = submission.write(b"x\r\n")
+        for room in (policies[1].room, self.spool.room, policies[0].room):
+            self.assertNoResult(waiting)
+            room.callback(None)
+        self.successResultOf(waiting)
+
+    def test_a_refusal_that_comes_late_waits_for_the_end(self) -> None:
+        held = Held()
+        held.sender_answer = held.recipient_answer = held.content_answer = succeed(None)
+        submission = self.successResultOf(self.submitter(held).begin(SENDER, MailParameters(), trace()))
+        submission.open()
+        held.room = fail(Refused(reply.HEADER_TOO_BIG, "no"))
+        waiting: Any = submission.write(b"x\r\n")
+        self.successResultOf(waiting)
+        submission.write(b"y\r\n")
+        self.assertEqual(held.seen, [b"x\r\n"])
+        self.assertRaises(Refused, submission.commit)
+        self.assertEqual(held.ends, ["aborted"])
+
+    def test_each_end_is_told_once(self) -> None:
+        for end, expected in (("commit", "accepted"), ("abort", "abort"), ("fail", "abort")):
+            calls: list[str] = []
+            submission = self.begin(Says(calls=calls))
+            submission.open()
+            self.spool.held = end == "fail"
+            if end == "abort":
+                submission.abort()
+            else:
+                committed = submission.commit()
+                if end == "fail":
+                    self.spool.incoming[-1].committed.errback(OSError("full"))  # type: ignore[union-attr]
+                    self.failureResultOf(committed, Refused)
+            submission.abort()
+            self.assertEqual([call for call in calls if call not in MOMENTS], [expected], end)
 
 
 class CommitTests(ClockTestCase):
     @proves("M6")
     def test_a_spool_that_fails(self) -> None:
         self.spool.held = True
-        submitter = Submitter("one.nl", "piet", self.spool, self.clock.seconds)
+        submitter = Submitter(Identity(name="piet", realm="one.nl"), self.spool, self.clock.seconds)
         submission: Any = submitter.begin(SENDER, MailParameters(), trace())
         submission.open()
         committed = submission.commit()
@@ -328,7 +416,7 @@ class CommitTests(ClockTestCase):
         """452 4.3.1 for want of space, or a hop's own refusal: as it is, not as a 451."""
         self.spool.held = True
         for said in (reply.reply(452, "4.3.1", "x"), reply.reply(554, "5.7.1", "y")):
-            submitter = Submitter("one.nl", "piet", self.spool, self.clock.seconds)
+            submitter = Submitter(Identity(name="piet", realm="one.nl"), self.spool, self.clock.seconds)
             submission: Any = submitter.begin(SENDER, MailParameters(), trace())
             submission.open()
             committed = submission.commit()

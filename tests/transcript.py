@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from digipoort_msa.smtp import events, reply
 from digipoort_msa.smtp.events import Asks, Event, Wait
@@ -28,8 +28,8 @@ from digipoort_msa.smtp.states import State
 SETTINGS = SessionSettings(
     "msa.example.nl",
     mechanisms=("DIGEST-MD5", "PLAIN", "LOGIN"),
-    clear_mechanisms=("DIGEST-MD5",),
 )
+IN_CLEAR = evolve(SETTINGS, mechanisms=("DIGEST-MD5",))  # what is shown there
 LOGIN = b"AUTH PLAIN AGEAYg==\r\n"
 ENVELOPE = b"MAIL FROM:<a@example.nl>\r\nRCPT TO:<b@example.nl>\r\n"
 LOGGED_IN = reply.AUTHENTICATED.octets
@@ -75,7 +75,10 @@ class Owner:
 
     def __attrs_post_init__(self) -> None:
         self.script(self.verdicts)
-        self.session = Session(self.settings, self.start)
+        in_clear = (
+            IN_CLEAR if self.settings is SETTINGS else evolve(self.settings, mechanisms=("DIGEST-MD5",))
+        )
+        self.session = Session(in_clear if self.start is State.CLEAR else self.settings, self.start)
 
     def script(self, verdicts: Verdicts) -> None:
         """Have these verdicts ready from here on."""

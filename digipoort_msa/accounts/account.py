@@ -28,6 +28,8 @@ class Account:
     password_hash: str = field(default="", repr=False)  # a passlib hash; "" where no password can be right
     digest_secrets: tuple[bytes, ...] = field(default=(), repr=False)  # 16 octets each; () without DIGEST-MD5
     scram: ScramKeys | None = field(default=None, repr=False)  # None without SCRAM
+    #: The moment (UTC) at which it ends, for the operator; ``status`` says what holds now.
+    expires: datetime | None = None
     digest_until: date | None = None  # its last day (UTC) of DIGEST-MD5; None: no end of its own
     groups: frozenset[str] = frozenset()
     addresses: tuple[str, ...] = ()  # patterns of its own addresses, such as "*@example.nl"

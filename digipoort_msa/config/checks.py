@@ -142,14 +142,7 @@ def _store(key: str, realm: Realm) -> Iterator[Problem]:
 
 
 def _policy(key: str, policy: Policy) -> Iterator[Problem]:
-    if policy.rule == "profile":
-        for name, pattern in policy.profile.header_patterns.items():
-            try:
-                re.compile(pattern)
-            except (re.error, OverflowError, RecursionError) as error:
-                right = f"should be a regular expression ({error})"
-                yield Problem(f"{key}.profile.header-patterns.{name}", right, pattern)
-    elif policy.rule == "external" and policy.external.socket is None:
+    if policy.rule == "external" and policy.external.socket is None:
         right = 'missing; it says where the milter listens: "unix:/path" or "host:port"'
         yield Problem(f"{key}.external.socket", right)
     elif policy.rule == "plugin" and policy.plugin.name not in (installed := plugins("policies")):
@@ -173,7 +166,9 @@ def _senders(settings: Settings) -> Iterator[Problem]:
         if settings.delivery_of(realm).to == "through":
             continue  # the client itself has heard all there is to tell
         bound = [
-            policy.sender for policy in realm.policy if (policy.rule, policy.mode) == ("sender", "enforce")
+            policy.sender
+            for policy in realm.policy
+            if (policy.rule, policy.mode) == ("sender", "enforce") and not (policy.accounts or policy.groups)
         ]
         if not (bound or realm.addresses or told):
             right = (

@@ -12,7 +12,14 @@ from pydantic import ValidationError
 
 from digipoort_msa.config.checks import across
 from digipoort_msa.config.files import in_files
-from digipoort_msa.config.problems import ConfigError, Problem, from_validation, key_path, without_password
+from digipoort_msa.config.problems import (
+    ConfigError,
+    Problem,
+    from_validation,
+    key_path,
+    without_password,
+    without_secrets,
+)
 from digipoort_msa.config.settings import Settings
 from digipoort_msa.config.text import toml_document
 
@@ -51,11 +58,15 @@ def warnings(settings: Settings) -> tuple[Problem, ...]:
 
 
 def as_document(settings: Settings) -> dict[str, object]:
-    """The effective settings as plain values, keys as in the file; passwords in URLs are masked."""
+    """The effective settings as plain values, keys as in the file; passwords in URLs, and whatever is called
+    one in a plug-in's settings, are masked."""
     document = settings.model_dump(mode="json", by_alias=True)
     for realm in document["realm"]:
         if realm["sql"]["url"]:
             realm["sql"]["url"] = without_password(realm["sql"]["url"])
+        realm["plugin"] = without_secrets(realm["plugin"])
+        for policy in realm["policy"]:
+            policy["plugin"]["settings"] = without_secrets(policy["plugin"]["settings"])
     return document
 
 

@@ -17,6 +17,7 @@ from digipoort_msa.config.text import toml_value
 
 MISSING = object()
 _LONGEST = 200  # characters of a value that are shown
+_SECRET = re.compile("password|passwd|secret|token|(private|encryption)[-_]?key")
 
 _TYPES = {
     "int_type": "a whole number",
@@ -86,6 +87,18 @@ def without_password(url: str) -> str:
     return re.sub(r"(?is)([?&][^=&]*(?:pass(?!file)|pwd|secret|odbc_connect)[^=&]*=)[^&]*", r"\1***", masked)
 
 
+def without_secrets(value: Any) -> Any:
+    """Settings that are not ours to know, as they may be shown: what is called a secret is none to see."""
+    if isinstance(value, Mapping):
+        return {
+            name: "***" if _SECRET.search(name.lower()) else without_secrets(inner)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [without_secrets(inner) for inner in value]
+    return without_password(value) if isinstance(value, str) and "://" in value else value
+
+
 def _problem(detail: Any, model: type[BaseModel]) -> Problem:
     location, kind = detail["loc"], detail["type"]
     table, description = _place(location, model)
@@ -147,7 +160,7 @@ def _shown(key: str, value: object) -> str:
     if isinstance(value, Mapping):
         return "a table"
     # A path may be shown; what was written instead of one may be the secret itself.
-    if not isinstance(value, Path) and re.search("password|passwd|secret|(private|encryption)[-_]?key", name):
+    if not isinstance(value, Path) and _SECRET.search(name):
         return '"***"'
     text = toml_value(str(value) if isinstance(value, Path) else value)
     if "://" in text or name.startswith("url"):

@@ -9,7 +9,6 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from digipoort_msa.config.delivery import Delivery, Hops
-from digipoort_msa.config.files import first_line
 from digipoort_msa.config.realm import Realm
 from digipoort_msa.config.settings import Settings
 from digipoort_msa.delivery.authentication import Credentials
@@ -23,6 +22,7 @@ from digipoort_msa.delivery.resolving import Resolver
 from digipoort_msa.delivery.through import Through, prompt
 from digipoort_msa.delivery.tls import ClientTLS
 from digipoort_msa.interfaces import IDelivery, IIntake
+from digipoort_msa.secret_files import first_line
 from digipoort_msa.spool.queue_ids import QueueIds
 
 

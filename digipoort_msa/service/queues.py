@@ -1,10 +1,9 @@
 """The spool of the settings, and a queue over it for each realm."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import time
 from typing import Any
 
-from digipoort_msa.config.files import encryption_keys
 from digipoort_msa.config.queue import Queue as QueueSettings
 from digipoort_msa.config.realm import Realm
 from digipoort_msa.config.settings import Settings
@@ -12,6 +11,7 @@ from digipoort_msa.interfaces import IDelivery
 from digipoort_msa.notification.notifications import Notifications
 from digipoort_msa.notification.templates import Texts
 from digipoort_msa.policy.addresses import AddressPatterns, OwnAddresses
+from digipoort_msa.secret_files import encryption_keys
 from digipoort_msa.smtp.envelope import Envelope
 from digipoort_msa.spool.queue import Queue
 from digipoort_msa.spool.queues import Queues
@@ -101,18 +101,20 @@ def make_notifications(settings: Settings, realm: Realm) -> Notifications:
 
 def known_sender(settings: Settings, realm: Realm) -> Callable[[Envelope], bool]:
     """Is an envelope's sender known to be its account's own, by the realm's settings as they are today?"""
-    anyone = AddressPatterns.of((*senders_in_force(realm), *settings.notification_of(realm).recipients))
+    told = AddressPatterns.of(settings.notification_of(realm).recipients)
     own = OwnAddresses.of(realm.addresses)
+    bound = senders_are_bound(realm)
 
     def known(envelope: Envelope) -> bool:
         path = envelope.reverse_path
-        return anyone.match(path) or own.known(envelope.account, path)
+        return bound or told.match(path) or own.known(envelope.account, path)
 
     return known
 
 
-def senders_in_force(realm: Realm) -> Iterator[str]:
-    """The patterns of the addresses that a realm lets all its accounts send from, and no others."""
-    for policy in realm.policy:
-        if policy.rule == "sender" and policy.mode == "enforce":
-            yield from policy.sender.patterns
+def senders_are_bound(realm: Realm) -> bool:
+    """Is each sender that the realm accepts the account's own, or one that a pattern grants it?"""
+    return any(
+        (policy.rule, policy.mode) == ("sender", "enforce") and not (policy.accounts or policy.groups)
+        for policy in realm.policy
+    )
