@@ -25,6 +25,7 @@ from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.names import local_name, realm_of
 from digipoort_msa.accounts.passwords import Passwords
 from digipoort_msa.accounts.throttle import Throttle
+from digipoort_msa.accounts.usage import Usage
 from digipoort_msa.accounts.verifier import VerifierChecker
 from digipoort_msa.identity import Identity
 from digipoort_msa.interfaces import IRealms, ISubmitter, MechanismRetired
@@ -152,11 +153,13 @@ class Realms:
         reactor: IReactorTime,
         registry: Mapping[str, Mechanism],
         nobodys_key: bytes,
+        usage: Usage | None = None,
     ) -> None:
         """
         :param realms: at least one; the first is meant when a login names none.
         :param registry: every mechanism, in the order in which they are shown.
         :param nobodys_key: a secret that stays the same: the SCRAM keys of nobody are made with it.
+        :param usage: is told of each login.
         """
         if not realms:
             raise ValueError("there must be a realm")
@@ -168,6 +171,7 @@ class Realms:
         self._reactor = reactor
         self._registry = registry
         self._nobodys_key = nobodys_key
+        self._usage = usage
 
     def offered(self, channel: Channel | None, allowed: frozenset[str] | None = None) -> tuple[str, ...]:
         return tuple(
@@ -209,8 +213,13 @@ class Realms:
             # A client that hangs up has had its verification too.
             attempt.failed()
             raise
+        except MechanismRetired:
+            attempt.succeeded()  # the proof was right; beyond the limits the client must not learn that
+            raise
         attempt.succeeded()
         submitter: ISubmitter = avatar
+        if self._usage is not None:
+            self._usage.succeeded(realm.name, submitter.account, mechanism, source)
         return submitter
 
     def _realm_for(self, credential: Credential) -> Realm:

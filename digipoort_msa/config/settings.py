@@ -101,13 +101,23 @@ class Limits(Table):
     )
     login_failures_per_address: Count = Field(
         default=50,
-        description="failed logins from one address (of IPv6 a /64, and four times as many from a /48) "
-        "in a login-window, then 421",
+        description="failed logins from one address (of IPv6 a /64) in a login-window, then 421; "
+        "those who are trusted go on",
+    )
+    login_failures_per_network: Count = Field(
+        default=200,
+        description="failed logins from one network (an IPv4 /24, an IPv6 /48) in a login-window, then 421; "
+        "addresses from which somebody has logged in before go on",
     )
     login_failures_per_account: Count = Field(
         default=100,
         description="failed logins on one account, from wherever, in a login-window; "
         "addresses that are trusted for it are not held up by this",
+    )
+    login_failures_of_strangers: Annotated[int, Strict(), Field(ge=0, le=10**6)] = Field(
+        default=5000,
+        description="failed logins in all, in a login-window, but for those of trusted addresses; 0 for no "
+        "limit; then 421 for all from whose address nobody has logged in before",
     )
     login_window: Seconds = Field(default=900, description="seconds in which a full count drains to nothing")
     login_first_delay: Wait = Field(
@@ -116,7 +126,9 @@ class Limits(Table):
     )
     login_longest_delay: Wait = Field(default=8, description="seconds, 0 for none: the longest such wait")
     login_trust: Seconds = Field(
-        default=2592000, description="seconds: an address stays trusted for an account after a login"
+        default=34560000,
+        description="seconds: an address stays trusted for an account after a login (400 days: some log in "
+        "once a year)",
     )
 
 

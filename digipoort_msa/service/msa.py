@@ -70,6 +70,7 @@ class SubmissionService(MultiService):
         )
         for queue_id in recovery.missing:
             log.emit(log.BODY_MISSING, queue_id=queue_id)
+        self._accounts.start()
         self.deliveries.start()
         self.queues.start()
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))

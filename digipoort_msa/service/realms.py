@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -13,10 +13,12 @@ from twisted.python.failure import Failure
 from digipoort_msa import log
 from digipoort_msa.accounts.cache import VerifiedPasswords
 from digipoort_msa.accounts.guard import GuardedStore
+from digipoort_msa.accounts.logins import Logins
 from digipoort_msa.accounts.passwords import PasswordHashing, Passwords
 from digipoort_msa.accounts.realm import Realm, RealmRules, Realms
 from digipoort_msa.accounts.seal import create_private
 from digipoort_msa.accounts.throttle import Throttle
+from digipoort_msa.accounts.usage import Usage
 from digipoort_msa.config.realm import Realm as RealmSettings
 from digipoort_msa.config.settings import Limits, Settings
 from digipoort_msa.config.settings import Passwords as PasswordSettings
@@ -54,13 +56,20 @@ class Accounts:
         self._verification = self._make_verification(settings.passwords)
         self._for_stores = self._facilities("accounts", _LOOKUP_THREADS)
         self._for_policies = self._facilities("policies", _POLICY_THREADS)
+        throttle, usage = make_throttle(settings.limits), Usage(time)
+        self._logins = Logins(throttle, usage, settings.server.state_directory, reactor)
         self.realms = Realms(
             [self._make_realm(realm) for realm in settings.realm],
-            _throttle(settings.limits, reactor),
+            throttle,
             reactor,
             MECHANISMS,
             _nobodys_key(settings.server.state_directory),
+            usage,
         )
+
+    def start(self) -> None:
+        """Take up what was known of logins before; blocks for a moment."""
+        self._logins.start()
 
     async def close(self) -> None:
         """Let go of threads, stores and policies; nobody logs in or submits any more."""
@@ -71,6 +80,7 @@ class Accounts:
                 log.failure(log.DEFECT, Failure(), where="stopping")
         for threads in self._threads:
             threads.stop()
+        self._logins.stop()
 
     def _make_verification(self, passwords: PasswordSettings) -> Passwords:
         return Passwords(
@@ -139,12 +149,15 @@ def _report(would: WouldRefuse) -> None:
     )
 
 
-def _throttle(limits: Limits, reactor: Any) -> Throttle:
+def make_throttle(limits: Limits, now: Callable[[], float] = monotonic) -> Throttle:
+    """What stops guessing; see :mod:`digipoort_msa.accounts.throttle`."""
     return Throttle(
-        reactor.seconds,
+        now,
         per_account_and_source=limits.login_failures_per_account_and_address,
         per_source=limits.login_failures_per_address,
+        per_network=limits.login_failures_per_network,
         per_account=limits.login_failures_per_account,
+        strangers=limits.login_failures_of_strangers,
         window=limits.login_window,
         first_delay=limits.login_first_delay,
         longest_delay=limits.login_longest_delay,
