@@ -39,8 +39,6 @@ def replies() -> dict[str, Reply]:
         "hello": reply.hello("msa.example.nl", "KEYWORD"),
         "queued": reply.queued("ID"),
         "challenge": Reply(334, None, ("BASE64",)),
-        "missing_header": reply.missing_header("NAME"),
-        "header_not_allowed": reply.header_not_allowed("NAME"),
         "profile_refuses": reply.profile_refuses("NAME", "RULE", "WHERE", of_size=False),
         "passed_on": reply.passed_on(Reply(550, "5.1.1", ("WORDS OF THE NEXT HOP",))),
     }

@@ -80,7 +80,7 @@ class DataTests(SynchronousTestCase):
         self.assertEqual(owner.messages, [b"x\r\n"])
 
     def test_a_verdict_against_the_content(self) -> None:
-        for words in (reply.NOT_STORED, reply.missing_header("Subject")):
+        for words in (reply.NOT_STORED, reply.RECIPIENT_NOT_ALLOWED):
             owner = logged_in({events.ContentEnds: [words]})
             owner.feed(DATA + b"x\r\n.\r\nRCPT TO:<a@b.nl>\r\n")
             self.assertEqual(owner.output, OPEN + words.octets + reply.NEED_MAIL.octets)

@@ -13,9 +13,9 @@ from digipoort_msa.identity import Identity
 from digipoort_msa.interfaces import Facilities, IPolicy
 from digipoort_msa.policy.addresses import AddressPatterns, OwnAddresses
 from digipoort_msa.policy.applied import Applied, Report
-from digipoort_msa.policy.headers import HeaderRules
 from digipoort_msa.policy.milter.judgement import MilterRule
 from digipoort_msa.policy.milter.milter import Milter, Times
+from digipoort_msa.policy.profile import Attachments, Bounds, Pattern, Profile, ProfileRule, Types
 from digipoort_msa.policy.recipients import RecipientsRule
 from digipoort_msa.policy.sender import SenderRule
 from digipoort_msa.service.plugins import load_plugin
@@ -65,10 +65,37 @@ def _recipients(policy: Policy, realm: Realm, _: Facilities) -> IPolicy:
     return RecipientsRule(AddressPatterns.of(table.patterns), by_account)
 
 
-def _profile(policy: Policy, realm: Realm, _: Facilities) -> IPolicy:
-    table = policy.profile
-    patterns = {name: re.compile(pattern) for name, pattern in table.header_patterns.items()}
-    return HeaderRules(table.required_headers, patterns, table.maximum_header_size)
+def _profile(policy: Policy, realm: Realm, facilities: Facilities) -> IPolicy:
+    table, attachments = policy.profile, policy.profile.attachments
+    profile = Profile(
+        name=policy.label,
+        required_headers=table.required_headers,
+        forbidden_headers=table.forbidden_headers,
+        single_headers=table.single_headers,
+        header_patterns=table.header_patterns,
+        decoded_header_patterns=table.decoded_header_patterns,
+        bounds=Bounds(
+            header_size=table.maximum_header_size,
+            header_fields=table.maximum_fields,
+            depth=table.maximum_depth,
+            parts=table.maximum_parts,
+            outside=table.maximum_outside,
+        ),
+        content_types=Types(table.content_types),
+        multipart_types=Types(table.multipart_types),
+        text_types=Types(table.text_types),
+        charsets=table.charsets or None,
+        encodings=table.encodings,
+        attachments=Attachments(
+            minimum=attachments.minimum,
+            maximum=attachments.maximum,
+            types=Types(attachments.types),
+            names=None if attachments.names is None else Pattern(attachments.names),
+            maximum_size=attachments.maximum_size,
+            maximum_total=attachments.maximum_total,
+        ),
+    )
+    return ProfileRule(profile, facilities.threads)
 
 
 def _external(policy: Policy, _: Realm, facilities: Facilities) -> IPolicy:

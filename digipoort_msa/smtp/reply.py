@@ -123,6 +123,9 @@ AUTHENTICATION_CANCELLED = reply(501, "5.7.0", "Authentication cancelled")  # th
 NOT_BASE64 = reply(501, "5.5.2", "The response is not valid base64")
 MALFORMED_RESPONSE = reply(501, "5.5.2", "The response does not follow the mechanism's syntax")
 UNKNOWN_MECHANISM = reply(504, "5.5.4", "Authentication mechanism not offered here")
+MECHANISM_SWITCHED_OFF = reply(  # its date is over in every realm; RFC 4954 4 has 504 for what is not offered
+    504, "5.5.4", "This mechanism is switched off; use another one that EHLO shows under TLS"
+)
 INVALID_CREDENTIALS = reply(535, "5.7.8", "Authentication credentials invalid")  # A5: for every cause
 MECHANISM_RETIRED = reply(  # the password was right; RFC 4954 6
     534, "5.7.9", "This mechanism is switched off for this account; use another one that EHLO shows"
@@ -188,14 +191,31 @@ def challenge(octets: bytes) -> Reply:
     return Reply(334, None, (b2a_base64(octets, newline=False).decode("ascii"),))
 
 
-def missing_header(name: str) -> Reply:
-    """M10: ``name`` comes from the operator's settings, not from the client."""
-    return Reply(550, "5.7.1", (f"The message flow requires the header {name}",))
+def header_sender_not_yours(name: str) -> Reply:
+    """M7.
+
+    :param name: "From" or "Sender".
+    """
+    return Reply(550, "5.7.1", (f"The header's {name} names an address that is not this account's",))
 
 
-def header_not_allowed(name: str) -> Reply:
-    """M10, as :func:`missing_header`."""
-    return Reply(550, "5.7.1", (f"The header {name} does not follow the message flow's pattern",))
+def header_sender_unclear(name: str) -> Reply:
+    """M7, as :func:`header_sender_not_yours`: whose address it is cannot be said for sure."""
+    return Reply(550, "5.7.1", (f"The header's {name} has to be there once, as a plain list of addresses",))
+
+
+def rate_exceeded(unit: str, seconds: int) -> Reply:
+    """L4: a limit that the operator has set.
+
+    :param unit: "messages", "octets" or "recipients".
+    :param seconds: until there is room for what was asked.
+    """
+    return Reply(450, "4.7.1", (f"Too many {unit} in this time; come back in {seconds} seconds",))
+
+
+def rate_never(unit: str) -> Reply:
+    """L4: it is more than ever fits."""
+    return Reply(552, "5.3.4", (f"More {unit} at once than this account may ever submit",))
 
 
 def profile_refuses(profile: str, rule: str, where: str, *, of_size: bool) -> Reply:

@@ -1,11 +1,11 @@
 """Bodies, measured as they come by: how many octets they are when decoded, and whether they can be.
 
-Nothing is decoded.  The octets of base64 follow from its characters, and those of quoted-printable from its
-escapes: some passes of C over each segment.  What is wrong is told at the end alone, in one order, so that it
-does not depend on where the octets were cut.
+Nothing decoded is kept.  The octets of base64 follow from its characters, and those of quoted-printable from
+its escapes: some passes of C over each segment.  What is wrong is told at the end alone, in one order, so that
+it does not depend on where the octets were cut.
 """
 
-import re
+from binascii import a2b_qp
 from typing import Protocol
 
 from attrs import define, field
@@ -14,7 +14,6 @@ from digipoort_msa.policy.profile.violation import Malformed
 
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _SPACE = b" \t\r\n"
-_BROKEN_ESCAPE = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r\n)")
 
 
 class Measure(Protocol):
@@ -102,8 +101,12 @@ class QuotedPrintable:
         if cut >= 0:
             octets = octets[:cut]
         escapes, breaks = octets.count(b"="), octets.count(b"=\r\n")
-        self._size += len(octets) - 2 * escapes - breaks
-        self._broken = self._broken or _BROKEN_ESCAPE.search(octets) is not None
+        size = len(octets) - 2 * escapes - breaks
+        # The decoder makes more of an escape that is none, and would skip what follows a CR or LF alone.
+        self._broken = (
+            self._broken or octets.count(b"=\r") != breaks or b"=\n" in octets or len(a2b_qp(octets)) != size
+        )
+        self._size += size
         self.eight_bit = self.eight_bit or not octets.isascii()
         self._nul = self._nul or b"\0" in octets
 

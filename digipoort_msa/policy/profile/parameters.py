@@ -52,6 +52,8 @@ class Parameters:
         """
         found: list[str] = []
         charsets: list[str] = []
+        if not any(other.startswith(name) for other in self._values):
+            return (), ()
         if name in self._values:
             found.append(decoded_words(self._values[name]))
         if f"{name}*" in self._values:
