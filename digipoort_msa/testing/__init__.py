@@ -12,5 +12,13 @@ that the store indeed does not do it.
 from digipoort_msa.testing.account_store import AccountStoreContract
 from digipoort_msa.testing.accounts import ODD_NAMES, AccountDescription
 from digipoort_msa.testing.logins import Logins
+from digipoort_msa.testing.policy import MessageDescription, PolicyContract
 
-__all__ = ["ODD_NAMES", "AccountDescription", "AccountStoreContract", "Logins"]
+__all__ = [
+    "ODD_NAMES",
+    "AccountDescription",
+    "AccountStoreContract",
+    "Logins",
+    "MessageDescription",
+    "PolicyContract",
+]
