@@ -11,15 +11,18 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 from scramp import ScramClient as TheirClient
+from twisted.internet.defer import Deferred
 
+from digipoort_msa.interfaces import Unavailable
 from digipoort_msa.sasl.scram_keys import ScramKeys
 from digipoort_msa.server.tls import ServerTLS, TLSFiles
 from tests import mail_clients
 from tests.account_doubles import MemoryStore, account
 from tests.mail_clients import Login
-from tests.msa import MSATestCase, make_store
+from tests.msa import ClockTestCase, MSATestCase, Wire, make_store
 from tests.msa_client import ACCOUNT, PASSWORD, PATIENCE, REALM, Client, b64, client_context
 from tests.requirements import proves
+from tests.scram_client import ScramClient
 
 V = ssl.TLSVersion
 SCRAM, PLUS = "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"
@@ -123,12 +126,16 @@ def _line(peer: socket.socket) -> bytes:
     return line
 
 
+def make_scram_store() -> MemoryStore:
+    """An account with keys, and one without."""
+    full = evolve(make_store().accounts[ACCOUNT], scram=ScramKeys.of(PASSWORD, bytes(16), 4096))
+    return MemoryStore(full, account("without", REALM), mechanisms=MECHANISMS)
+
+
 class ScramTestCase(MSATestCase):
     def setUp(self) -> None:
         super().setUp()
-        keys = ScramKeys.of(PASSWORD, bytes(16), 4096)
-        full = evolve(make_store().accounts[ACCOUNT], scram=keys)
-        self.store = MemoryStore(full, account("without", REALM), mechanisms=MECHANISMS)
+        self.store = make_scram_store()
 
     def listen(self, **options: Any) -> Target:
         options = {"mechanisms": MECHANISMS, **options}
@@ -275,3 +282,94 @@ class ShownTests(ScramTestCase):
             clear, under_tls = await self.run_client(look, version)
             self.assertIn("-AUTH DIGEST-MD5\r\n", clear)
             self.assertIn("-AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 DIGEST-MD5\r\n", under_tls)
+
+
+@proves("A2")
+class ExchangeTests(ClockTestCase):
+    """The two questions to the store, and what may happen around them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = make_scram_store()
+        self.server(store=self.store, mechanisms=MECHANISMS, per_account_and_source=3)
+
+    def begin(self, client: ScramClient, mechanism: str = SCRAM) -> tuple[Wire, str]:
+        wire = self.connect()
+        wire.ask("EHLO client.example")
+        return wire, wire.ask(f"AUTH {mechanism} {b64(client.first())}")
+
+    def finish(self, wire: Wire, client: ScramClient, challenge: str) -> str:
+        answer = wire.ask(b64(client.final(base64.b64decode(challenge[4:]))))
+        if answer.startswith("334 "):
+            assert client.knows(base64.b64decode(answer[4:]))
+            answer = wire.ask("")
+        return answer
+
+    def test_an_exchange(self) -> None:
+        client = ScramClient(ACCOUNT, PASSWORD)
+        wire, challenge = self.begin(client)
+        self.assertEqual(self.finish(wire, client, challenge), "235 2.7.0 Authentication successful\r\n")
+        self.assertTrue(wire.submit().endswith("queued as Q00001\r\n"))
+
+    def test_the_store_is_down(self) -> None:
+        for moment in ("lookup", "verification"):
+            client = ScramClient(ACCOUNT, PASSWORD)
+            if moment == "lookup":
+                self.store.failure = Unavailable("down")
+            wire, answer = self.begin(client)
+            if moment == "verification":
+                self.store.failure = Unavailable("down")
+                answer = self.finish(wire, client, answer)
+            self.assertEqual(answer, "454 4.7.0 Accounts cannot be checked now; try again later\r\n")
+            self.assertEqual(self.events("not-authenticated")[-1]["username"], ACCOUNT)
+            self.store.failure = None
+
+    def test_the_password_is_changed_in_between(self) -> None:
+        client = ScramClient(ACCOUNT, PASSWORD)
+        wire, challenge = self.begin(client)
+        changed = ScramKeys.of("nieuw", bytes(16), 4096)
+        self.store.accounts[ACCOUNT] = evolve(self.store.accounts[ACCOUNT], scram=changed)
+        self.assertTrue(self.finish(wire, client, challenge).startswith("535 "))
+
+    def test_cancelled_by_the_client(self) -> None:
+        client = ScramClient(ACCOUNT, PASSWORD)
+        wire, _ = self.begin(client)
+        self.assertTrue(wire.ask("*").startswith("501 "))
+        challenge = wire.ask(f"AUTH {SCRAM} {b64(client.first())}")
+        self.assertTrue(self.finish(wire, client, challenge).startswith("235 "))
+
+    def test_the_client_goes_while_the_store_is_asked(self) -> None:
+        waiting: list[Deferred[Any]] = []
+
+        def account(_: str) -> "Deferred[Any]":
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        self.store.account = account
+        wire, answer = self.begin(ScramClient(ACCOUNT, PASSWORD))
+        self.assertEqual((answer, len(waiting)), ("", 1))
+        wire.lose()
+        waiting[0].callback(self.store.accounts[ACCOUNT])
+        self.assertEqual(wire.read(), "")
+
+    @proves("A5")
+    def test_whoever_it_is_it_looks_the_same(self) -> None:
+        """The same lines of the same form, whatever name; only the log tells."""
+        forms = set()
+        for username in (ACCOUNT, "without", "nobody"):
+            client = ScramClient(username, "anders")
+            wire, challenge = self.begin(client)
+            nonce, salt, iterations = base64.b64decode(challenge[4:]).decode().split(",")
+            forms.add((len(nonce), len(salt), len(iterations), self.finish(wire, client, challenge)))
+        lengths = {form[:2] for form in forms}
+        self.assertEqual(len(lengths), 1, forms)
+        self.assertEqual({form[3] for form in forms}, {"535 5.7.8 Authentication credentials invalid\r\n"})
+
+    @proves("A8")
+    def test_guesses_are_counted(self) -> None:
+        answers = []
+        for _ in range(4):
+            client = ScramClient(ACCOUNT, "anders")
+            wire, challenge = self.begin(client)
+            answers.append(self.finish(wire, client, challenge)[:3])
+        self.assertEqual(answers, ["535", "535", "535", "421"])
