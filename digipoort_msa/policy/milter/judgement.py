@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
 from digipoort_msa import log
@@ -65,6 +65,7 @@ class _Judgement(Judgement):
     _trace: Trace
     _dialogue: Dialogue | None = field(default=None, init=False)
     _content: Content = field(factory=Content, init=False)
+    _waiting: "Deferred[None] | None" = field(default=None, init=False)  # an answer
     _settled: bool = field(default=False, init=False)  # nothing more is asked
     _refused: Refused | None = field(default=None, init=False)  # the whole message, from then on
     _queue_id: str = field(default="", init=False)
@@ -103,8 +104,12 @@ class _Judgement(Judgement):
         self.abort()
 
     def abort(self) -> None:
-        dialogue, self._dialogue = self._dialogue, None
+        """Also while an answer is waited for: its Deferred then fires with ``None``."""
         self._settled = True
+        dialogue, self._dialogue = self._dialogue, None
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
         if dialogue is not None:
             dialogue.drop()
 
@@ -173,7 +178,10 @@ class _Judgement(Judgement):
             if decides and self._refused is not None:
                 raise self._refused
             return None
-        return Deferred.fromCoroutine(self._asked(telling, decides))
+        waiting = Deferred.fromCoroutine(self._asked(telling, decides))
+        if not waiting.called:
+            self._waiting = waiting
+        return waiting
 
     async def _asked(self, telling: Coroutine[Any, Any, None], decides: bool) -> None:
         try:
@@ -184,13 +192,14 @@ class _Judgement(Judgement):
         except HeaderFault as fault:
             self._settle(_faulty(fault))
         except MilterError as error:
-            if not self._settled:  # else it was aborted meanwhile
-                self._failed(str(error))
-        except Refused:
-            raise
-        except BaseException:  # cancelled, or a defect of ours
-            self.abort()
-            raise
+            self._failed(str(error))
+        except CancelledError:
+            if not self._settled:  # else it is an abort
+                self._waiting = None
+                self.abort()
+                raise
+        finally:
+            self._waiting = None
         if decides and self._refused is not None:
             raise self._refused
 
