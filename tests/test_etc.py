@@ -84,7 +84,7 @@ class Sample(SynchronousTestCase):
         """What is commented without a space is a key or a table, which the test before has looked at."""
         for line in self.text.splitlines():
             if line.startswith("#") and not re.match(r"#( |$)", line):
-                self.assertRegex(line, r"^#(\[[a-z.-]+\]|\[\[[a-z.-]+\]\]|[a-z-]+ = .+)$")
+                self.assertRegex(line, r"^#(\[[a-z.-]+\]|\[\[[a-z.-]+\]\]|[a-z0-9-]+ = .+)$")
 
 
 class Units(SynchronousTestCase):

@@ -6,8 +6,10 @@ from typing import Literal
 from pydantic import Field
 
 from digipoort_msa.config.policies.external import ExternalTable
+from digipoort_msa.config.policies.header_sender import HeaderSenderTable
 from digipoort_msa.config.policies.plugin import PluginTable
 from digipoort_msa.config.policies.profile import ProfileTable
+from digipoort_msa.config.policies.rate import RateTable
 from digipoort_msa.config.policies.recipients import RecipientsTable
 from digipoort_msa.config.policies.sender import SenderTable
 from digipoort_msa.config.tables import Table, Text
@@ -16,8 +18,8 @@ from digipoort_msa.config.tables import Table, Text
 class Policy(Table):
     """``[[realm.policy]]``: one rule; its own settings stand in the table of its name."""
 
-    rule: Literal["sender", "recipients", "profile", "external", "plugin"] = Field(
-        description='"sender", "recipients", "profile", "external" or "plugin"'
+    rule: Literal["sender", "header-sender", "recipients", "profile", "rate", "external", "plugin"] = Field(
+        description='"sender", "header-sender", "recipients", "profile", "rate", "external" or "plugin"'
     )
     name: Text | None = Field(
         default=None, description="how the log and reports call this rule; unset means as rule"
@@ -34,8 +36,10 @@ class Policy(Table):
         description="a list of groups, as the store says them: the rule is about their members",
     )
     sender: SenderTable = SenderTable()
+    header_sender: HeaderSenderTable = HeaderSenderTable()
     recipients: RecipientsTable = RecipientsTable()
     profile: ProfileTable = ProfileTable()
+    rate: RateTable = RateTable()
     external: ExternalTable = ExternalTable()
     plugin: PluginTable = PluginTable()
 

@@ -13,9 +13,11 @@ from digipoort_msa.identity import Identity
 from digipoort_msa.interfaces import Facilities, IPolicy
 from digipoort_msa.policy.addresses import AddressPatterns, OwnAddresses
 from digipoort_msa.policy.applied import Applied, Report
+from digipoort_msa.policy.header_sender import HeaderSenderRule
 from digipoort_msa.policy.milter.judgement import MilterRule
 from digipoort_msa.policy.milter.milter import Milter, Times
 from digipoort_msa.policy.profile import Attachments, Bounds, Pattern, Profile, ProfileRule, Types
+from digipoort_msa.policy.rate import Limit, RateRule, Unit
 from digipoort_msa.policy.recipients import RecipientsRule
 from digipoort_msa.policy.sender import SenderRule
 from digipoort_msa.service.plugins import load_plugin
@@ -57,6 +59,22 @@ def _sender(policy: Policy, realm: Realm, _: Facilities) -> IPolicy:
     table = policy.sender
     own = OwnAddresses.of(realm.addresses) if table.own else None
     return SenderRule(own, AddressPatterns.of(table.patterns), table.null_sender)
+
+
+def _header_sender(policy: Policy, realm: Realm, _: Facilities) -> IPolicy:
+    table = policy.header_sender
+    own = OwnAddresses.of(realm.addresses) if table.own else None
+    return HeaderSenderRule(own, AddressPatterns.of(table.patterns))
+
+
+def _rate(policy: Policy, realm: Realm, facilities: Facilities) -> IPolicy:
+    limits = [
+        Limit(unit, most, limit.window, limit.per == "account")
+        for limit in policy.rate.limits
+        for unit in Unit
+        if (most := getattr(limit, unit.value)) is not None
+    ]
+    return RateRule(limits, facilities.reactor.seconds)
 
 
 def _recipients(policy: Policy, realm: Realm, _: Facilities) -> IPolicy:
@@ -121,8 +139,10 @@ def _plugin(policy: Policy, realm: Realm, facilities: Facilities) -> IPolicy:
 
 RULES: Mapping[str, Callable[[Policy, Realm, Facilities], IPolicy]] = {
     "sender": _sender,
+    "header-sender": _header_sender,
     "recipients": _recipients,
     "profile": _profile,
+    "rate": _rate,
     "external": _external,
     "plugin": _plugin,
 }
