@@ -33,7 +33,7 @@ TWISTED = {"twisted", "zope", "attrs"}
 #: What a room may import of others, besides the standard library.
 THEIRS = {
     "smtp": {"attrs", "zope"},
-    "sasl": {"attrs", "zope", "scramp"},
+    "sasl": {"attrs", "zope"},
     "log": TWISTED,
     "identity": {"attrs"},
     "threads": TWISTED,
