@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.accounts import ledger as module
 from digipoort_msa.accounts.ledger import DATABASE, Changes, Ledger, LedgerError, Wish, lock
+from digipoort_msa.accounts.networks import place_of
 from digipoort_msa.accounts.throttle import Kind
 from digipoort_msa.accounts.usage import Use
 
@@ -139,7 +140,7 @@ class WishTests(LedgerTestCase):
             self.wanted(Wish("one.nl", "piet", trust=True)), of_piet | {("trusted", "one.nl/piet/192.0.2.1")}
         )
         self.assertEqual(
-            self.wanted(Wish(sources=("192.0.2.1", "192.0.2.0/24"))),
+            self.wanted(Wish(place=place_of("192.0.2.1"))),
             {
                 ("source", "//192.0.2.1"),
                 ("network", "//192.0.2.0/24"),
@@ -148,7 +149,7 @@ class WishTests(LedgerTestCase):
             },
         )
         self.assertEqual(
-            self.wanted(Wish("one.nl", sources=("192.0.0.0/16",))),
+            self.wanted(Wish("one.nl", within="192.0.0.0/16")),
             {("account-and-source", "one.nl/piet/192.0.2.1")},
         )
         self.assertEqual(len(self.wanted(Wish())), len(STANDING) - 1)
@@ -157,7 +158,7 @@ class WishTests(LedgerTestCase):
     def test_left_to_the_one_who_works(self) -> None:
         self.ledger.exchange(Changes(STANDING))
         command = self.open(working=False)
-        wish = Wish("one.nl", "piet", ("192.0.2.1", "192.0.2.0/24"), trust=True)
+        wish = Wish("one.nl", "piet", place_of("192.0.2.1"), "192.0.0.0/8", trust=True)
         self.assertFalse(command.fulfil(wish))
         number = command.leave(wish)
         self.assertFalse(command.is_fulfilled(number))

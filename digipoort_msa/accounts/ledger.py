@@ -21,7 +21,7 @@ from pathlib import Path
 from attrs import Factory, frozen
 
 from digipoort_msa.accounts.counts import Key
-from digipoort_msa.accounts.networks import contains
+from digipoort_msa.accounts.networks import Place, contains
 from digipoort_msa.accounts.seal import create_private
 from digipoort_msa.accounts.throttle import Kind
 from digipoort_msa.accounts.usage import UsageKey, Use
@@ -56,7 +56,9 @@ CREATE TABLE wish (
     number  INTEGER PRIMARY KEY AUTOINCREMENT,
     realm   TEXT,           -- NULL, like the others: whichever
     account TEXT,
-    source  TEXT,           -- a source or network, as in networks.Place
+    source  TEXT,           -- as in networks.Place
+    network TEXT,           -- likewise; the one around that source
+    within  TEXT,           -- a network of any size, and all in it
     trust   INTEGER NOT NULL
 );
 """,
@@ -77,7 +79,8 @@ class Wish:
 
     realm: str | None = None
     account: str | None = None
-    sources: tuple[str, ...] = ()  # one of them has to contain it; () for any
+    place: Place | None = None  # the source, or the network around it
+    within: str | None = None  # a network, and all in it
     trust: bool = False
 
     def fits(self, kind: Kind, key: Key) -> bool:
@@ -88,7 +91,9 @@ class Wish:
             return False
         if self.account is not None and account != self.account:
             return False
-        return not self.sources or any(source and contains(wanted, source) for wanted in self.sources)
+        if self.place is not None and source not in (self.place.source, self.place.network):
+            return False
+        return self.within is None or (bool(source) and contains(self.within, source))
 
 
 @frozen
@@ -186,18 +191,24 @@ class Ledger:
 
     def wishes(self) -> list[tuple[int, Wish]]:
         """Those that are not fulfilled yet."""
-        rows = self._connection.execute("SELECT number, realm, account, source, trust FROM wish").fetchall()
+        rows = self._connection.execute(
+            "SELECT number, realm, account, source, network, within, trust FROM wish"
+        ).fetchall()
         return [
-            (number, Wish(realm, account, tuple((source or "").split()), bool(trust)))
-            for number, realm, account, source, trust in rows
+            (number, Wish(realm, account, Place(source, network) if source else None, within, bool(trust)))
+            for number, realm, account, source, network, within, trust in rows
         ]
 
     def leave(self, wish: Wish) -> int:
         """Leave a wish to the MSA that runs; returns its number."""
         with self._explained(), self._writing():
             inserted = self._connection.execute(
-                "INSERT INTO wish (realm, account, source, trust) VALUES (?, ?, ?, ?)",
-                (wish.realm, wish.account, " ".join(wish.sources) or None, wish.trust),
+                "INSERT INTO wish (realm, account, source, network, within, trust) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    *(wish.realm, wish.account),
+                    *((wish.place.source, wish.place.network) if wish.place else (None, None)),
+                    *(wish.within, wish.trust),
+                ),
             )
         return inserted.lastrowid or 0
 

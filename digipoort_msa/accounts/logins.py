@@ -69,7 +69,8 @@ class Logins:
         ledger: Ledger | None = None
         try:
             ledger = Ledger(self._directory, working=True)
-            self._read(ledger)
+            ledger.sweep(self._now())
+            read(ledger, self.throttle, self._now())
         except (LedgerError, TypeError, ValueError) as error:  # a row can hold anything
             if ledger is not None:
                 ledger.close()
@@ -92,14 +93,6 @@ class Logins:
         except LedgerError as error:
             log.emit(log.LEDGER_UNUSABLE, reason=str(error))
         ledger.close()
-
-    def _read(self, ledger: Ledger) -> None:
-        now = self._now()
-        ledger.sweep(now)
-        for kind, record in self.throttle.records.items():
-            for key, until in ledger.standing(kind, record.entries):
-                record.restore(key, until - now)
-            record.take_changes()
 
     def _exchange(self) -> None:
         if self._ledger is not None:
@@ -146,3 +139,14 @@ class Logins:
         self._failing = True
         if self._ledger is not None:
             self._next = self._reactor.callLater(_REST, self._exchange)
+
+
+def read(ledger: Ledger, throttle: Throttle, now: float) -> None:
+    """Take up what is written; blocks.
+
+    :param now: seconds since the epoch.
+    """
+    for kind, record in throttle.records.items():
+        for key, until in ledger.standing(kind, record.entries):
+            record.restore(key, until - now)
+        record.take_changes()

@@ -41,9 +41,7 @@ def place_of(address: str) -> Place:
 
 
 def contains(wanted: str, found: str) -> bool:
-    """Does a source or network lie in another, both as :class:`Place` writes them?"""
-    if wanted == found:
-        return True
+    """Does a source or network, as :class:`Place` writes it, lie in a network?"""
     try:
         outer, inner = ip_network(wanted), ip_network(found)
     except ValueError:
@@ -53,18 +51,13 @@ def contains(wanted: str, found: str) -> bool:
     return isinstance(inner, IPv6Network) and inner.subnet_of(outer)
 
 
-def places_of(text: str) -> tuple[str, ...]:
-    """What an operator means by an address (its source, and the network around it) or by a network.
+def network_of(text: str) -> str:
+    """A network that an operator has written, in one spelling.
 
-    :raise ValueError: it is neither; the text says how to write one.
+    :raise ValueError: it is none; the text says how to write one.
     """
-    if _octets(text) is not None:
-        place = place_of(text)
-        return (place.source, place.network) if place.network else (place.source,)
-    if "/" not in text:
-        return (text,)  # a unix socket's peer
     try:
-        return (str(ip_network(text)),)
+        return str(ip_network(text))
     except ValueError as error:
         raise ValueError(
             f"{text!r} is not an address such as 192.0.2.1, or a network such as 192.0.2.0/24: {error}"

@@ -5,6 +5,7 @@ standard input or from the random generator, never from the command line, where 
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -18,9 +19,16 @@ from digipoort_msa.accounts.administration import (
     Administration,
     generated_password,
 )
+from digipoort_msa.accounts.ledger import Wish
+from digipoort_msa.accounts.names import local_name
 from digipoort_msa.accounts.passwords import PasswordHashing
 from digipoort_msa.accounts.stores import open_accounts
+from digipoort_msa.accounts.throttle import bounded
 from digipoort_msa.admin.console import Console, json_option, pass_console, print_json, print_table
+from digipoort_msa.admin.ledger import have_forgotten, opened
+from digipoort_msa.admin.throttle import full_sources, say_forgotten
+from digipoort_msa.admin.usage import LONG, login_facts, login_row, print_report, uses_of
+from digipoort_msa.config.realm import Realm
 from digipoort_msa.interfaces import Unavailable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -84,10 +92,15 @@ def show(console: Console, name: str, realm_name: str | None, as_json: bool) -> 
     """Show an account; never what its password is verified with."""
     with administration(console, realm_name) as realm:
         found = realm.get(name)
+    with opened(console) as ledger:
+        uses = ledger.usage(found.realm, found.name) if ledger else {}
     if as_json:
-        print_json(facts(found))
+        logins = [login_facts(mechanism, use) for (_, _, mechanism), use in uses.items()]
+        print_json({**facts(found), "logins": logins})
     else:
-        print_table(("NAME", found.name), [(key, _shown(value)) for key, value in facts(found).items()][1:])
+        rows = [(key, _shown(value)) for key, value in facts(found).items()][1:]
+        rows += [login_row(mechanism, use) for (_, _, mechanism), use in uses.items()]
+        print_table(("NAME", found.name), rows)
 
 
 @account.command()
@@ -150,16 +163,72 @@ def remove(console: Console, name: str, realm_name: str | None, yes: bool, as_js
         report(f"{found.name} removed from realm {realm.realm}", found, as_json)
 
 
+@account.command()
+@click.argument("name")
+@realm_option
+@json_option
+@pass_console
+def unlock(console: Console, name: str, realm_name: str | None, as_json: bool) -> None:
+    """Forget the failed logins to an account, from everywhere.
+
+    Those of an address on many accounts are for `throttle clear`.
+    """
+    realm = chosen_realm(console, realm_name)
+    unlocked = bounded(local_name(name, realm.name))
+    with opened(console) as ledger:
+        full = full_sources(console, ledger, realm.name, unlocked)
+        found, done = have_forgotten(ledger, Wish(realm.name, unlocked))
+    say_forgotten(found, done, as_json, f"{name} in realm {realm.name}: ")
+    for source in full:
+        click.echo(f"{source} is refused still: digipoort-msa throttle clear --source {source}", err=True)
+
+
+@account.command("report")
+@click.option("--realm", "realm_name", metavar="NAME", help="The realm; else all of them.")
+@click.option("--mechanism", metavar="NAME", help="Only accounts that used it, such as DIGEST-MD5.")
+@click.option(
+    "--since",
+    "days",
+    type=click.IntRange(1, 36500),
+    default=LONG,
+    show_default=True,
+    metavar="DAYS",
+    help="Only what was used in the last so many days counts.",
+)
+@json_option
+@pass_console
+def report_uses(
+    console: Console, realm_name: str | None, mechanism: str | None, days: int, as_json: bool
+) -> None:
+    """Tell which accounts use which mechanism, and who needs DIGEST-MD5 still."""
+    realms = console.settings.realm if realm_name is None else (chosen_realm(console, realm_name),)
+    with opened(console) as ledger:
+        uses = []
+        for realm in realms:
+            accounts = None
+            if realm.store == "sql" and getattr(realm.sql, "account_query", None) is None:
+                with administration(console, realm.name) as ours:
+                    accounts = ours.list()
+            uses.append(uses_of(ledger, realm.name, accounts, time.time() - days * 86_400))
+    print_report(uses, mechanism.upper() if mechanism else None, days, as_json)
+
+
+def chosen_realm(console: Console, realm_name: str | None) -> Realm:
+    """The realm of that name, or the first."""
+    names = [realm.name for realm in console.settings.realm]
+    if realm_name is not None and realm_name not in names:
+        raise click.BadParameter(
+            f"{realm_name!r} is not a realm; there is {', '.join(names)}", param_hint="--realm"
+        )
+    return console.settings.realm[names.index(realm_name) if realm_name else 0]
+
+
 @contextmanager
 def administration(console: Console, realm_name: str | None) -> Iterator[Administration]:
     """The accounts of the realm that the command is about; what goes wrong with them ends the command."""
     settings = console.settings
     names = [realm.name for realm in settings.realm]
-    if realm_name is not None and realm_name not in names:
-        raise click.BadParameter(
-            f"{realm_name!r} is not a realm; there is {', '.join(names)}", param_hint="--realm"
-        )
-    realm = settings.realm[names.index(realm_name) if realm_name else 0]
+    realm = chosen_realm(console, realm_name)
     hashing = PasswordHashing(
         memory_kib=settings.passwords.memory_kib,
         time_cost=settings.passwords.time_cost,
