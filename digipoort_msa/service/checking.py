@@ -1,9 +1,15 @@
 """What only the rooms themselves can judge of settings, and would keep the service from starting."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import maybeDeferred
 
 from digipoort_msa.config import Problem
+from digipoort_msa.config.realm import Realm
 from digipoort_msa.config.settings import Settings
+from digipoort_msa.interfaces import Facilities
 from digipoort_msa.service.queues import make_notifications
 
 
@@ -21,3 +27,38 @@ def unusable(settings: Settings) -> Iterator[Problem]:
             if key not in told:
                 yield Problem(f"{key}.templates", str(error))
             told.add(key)
+    for index, realm in enumerate(settings.realm):
+        yield from _store_and_plugins(f"realm[{index}]", realm, settings)
+
+
+def _store_and_plugins(key: str, realm: Realm, settings: Settings) -> Iterator[Problem]:
+    """What opens without leaving a trace is opened: all stores but ``sql``, and other packages' policies."""
+    plugins = [(number, policy) for number, policy in enumerate(realm.policy) if policy.rule == "plugin"]
+    if realm.store == "sql" and not plugins:
+        return  # which is the most frequent case, and need not wait for what comes below
+    from twisted.internet import reactor
+
+    from digipoort_msa.service.policies import RULES
+    from digipoort_msa.service.stores import STORES, open_store
+    from digipoort_msa.threads import Threads
+
+    threads = Threads(reactor, "check", size=1, waiting=0)
+    facilities = Facilities(reactor, threads, settings.server.state_directory)
+    try:
+        if realm.store != "sql":
+            table = realm.store if realm.store in STORES else "plugin"
+            yield from _opens(f"{key}.{table}", partial(open_store, realm, facilities))
+        for number, policy in plugins:
+            where = f"{key}.policy[{number}].plugin.settings"
+            yield from _opens(where, partial(RULES["plugin"], policy, realm, facilities))
+    finally:
+        threads.stop()
+
+
+def _opens(key: str, opening: Callable[[], Any]) -> Iterator[Problem]:
+    try:
+        opened = opening()
+    except (ValueError, OSError) as error:
+        yield Problem(key, str(error))
+    else:
+        maybeDeferred(opened.stop).addErrback(lambda _: None)  # nothing was begun; nobody waits here

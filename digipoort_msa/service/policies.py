@@ -20,7 +20,7 @@ from digipoort_msa.policy.profile import Attachments, Bounds, Pattern, Profile, 
 from digipoort_msa.policy.rate import Limit, RateRule, Unit
 from digipoort_msa.policy.recipients import RecipientsRule
 from digipoort_msa.policy.sender import SenderRule
-from digipoort_msa.service.plugins import load_plugin
+from digipoort_msa.service.plugins import open_plugin
 
 
 def make_policies(realm: Realm, facilities: Facilities, report: Report) -> tuple[IPolicy, ...]:
@@ -131,10 +131,7 @@ def _external(policy: Policy, _: Realm, facilities: Facilities) -> IPolicy:
 
 def _plugin(policy: Policy, realm: Realm, facilities: Facilities) -> IPolicy:
     name = policy.plugin.name or ""
-    made = load_plugin("policies", name)(realm.name, policy.plugin.settings, facilities)
-    if not IPolicy.providedBy(made):
-        raise ValueError(f"the plug-in {name!r} makes {made!r}, which is no policy")
-    return made
+    return open_plugin("policies", name, IPolicy, realm.name, policy.plugin.settings, facilities)
 
 
 RULES: Mapping[str, Callable[[Policy, Realm, Facilities], IPolicy]] = {

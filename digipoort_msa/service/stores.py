@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from digipoort_msa.accounts.stores import open_accounts
 from digipoort_msa.config.realm import Realm
 from digipoort_msa.interfaces import Facilities, IAccountStore
-from digipoort_msa.service.plugins import load_plugin
+from digipoort_msa.service.plugins import open_plugin
 
 
 def open_store(realm: Realm, facilities: Facilities) -> IAccountStore:
@@ -16,10 +16,7 @@ def open_store(realm: Realm, facilities: Facilities) -> IAccountStore:
     opener = STORES.get(realm.store)
     if opener is not None:
         return opener(realm, facilities)
-    store = load_plugin("stores", realm.store)(realm.name, realm.plugin, facilities)
-    if not IAccountStore.providedBy(store):
-        raise ValueError(f"the plug-in {realm.store!r} opens {store!r}, which is no account store")
-    return store
+    return open_plugin("stores", realm.store, IAccountStore, realm.name, realm.plugin, facilities)
 
 
 def _sql(realm: Realm, facilities: Facilities) -> IAccountStore:
