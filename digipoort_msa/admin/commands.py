@@ -16,6 +16,7 @@ from digipoort_msa.admin.console import Console, NotConfigured, json_option, pas
 _ELSEWHERE = {
     "account": "Manage the accounts of a realm.",
     "queue": "Show and manage the messages in the spool.",
+    "throttle": "Show and clear what is counted of failed logins.",
     "sandbox": "Run a complete MSA on this machine, to try a client against.",
 }
 
