@@ -59,6 +59,15 @@ def _printable(value: object) -> object:
 LISTENING = Event("listening", "listening on {address} ({tls})")
 CONNECTED = Event("connected", "{session} connected from {peer} to {listener}")
 TLS_STARTED = Event("tls-started", "{session} TLS is up: {tls}")
+CLIENT_CERTIFICATE = Event(
+    "client-certificate",
+    "{session} the client shows the certificate of {subject}, serial {serial} of {issuer}; EXTERNAL {external}",
+)
+CLIENT_CERTIFICATE_UNUSABLE = Event(
+    "client-certificate-unusable",
+    "{session} the certificate that {peer} shows names nobody: {reason}",
+    LogLevel.warn,
+)
 TLS_FAILED = Event("tls-failed", "{session} TLS failed with {peer}: {reason}", LogLevel.warn)
 DISCONNECTED = Event("disconnected", "{session} disconnected: {reason}; {messages} queued")
 REFUSED = Event("refused", "{session} {command} refused with {reply}: {reason}", LogLevel.warn)
@@ -128,6 +137,10 @@ WOULD_REFUSE = Event(
     "{session} the rule {rule}, on trial, would refuse {account} in realm {realm} at {moment} with {reply}: "
     "{reason}",
     LogLevel.warn,
+)
+
+TRIALS_LOST = Event(
+    "trials-lost", "what rules on trial would have refused cannot be kept in {file}: {reason}", LogLevel.error
 )
 
 # -- messages (submission, spool, delivery) --------------------------------------------------------

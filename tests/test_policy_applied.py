@@ -52,9 +52,16 @@ class AppliedTests(ClockTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.told: list[WouldRefuse] = []
+        self.transactions: list[tuple[str, str]] = []
+
+    def begun(self, realm: str, rule: str) -> None:
+        self.transactions.append((realm, rule))
+
+    def would_refuse(self, would: WouldRefuse) -> None:
+        self.told.append(would)
 
     def applied(self, rule: Answers, *, audit: bool = False, concerns: bool = True) -> IJudgement:
-        policy = Applied("strict", rule, lambda _: concerns, self.told.append if audit else None)
+        policy = Applied("strict", rule, lambda _: concerns, self if audit else None)
         verifyObject(IPolicy, policy)
         judgement = policy.begin(PIET, trace())
         verifyObject(IJudgement, judgement)
@@ -91,6 +98,7 @@ class AppliedTests(ClockTestCase):
         late.errback(NO)
         self.successResultOf(answer)
         self.assertEqual(len(self.told), 1)
+        self.assertEqual(self.transactions, [("one.nl", "strict")] * 2)
 
     def test_a_rule_on_trial_that_fails(self) -> None:
         for answer in (ZeroDivisionError("x"), fail(ZeroDivisionError("x"))):

@@ -6,7 +6,7 @@ log.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
@@ -32,7 +32,14 @@ class WouldRefuse:
     refused: Refused
 
 
-Report: TypeAlias = Callable[[WouldRefuse], None]
+class Report(Protocol):
+    """Where rules on trial are told of."""
+
+    def begun(self, realm: str, rule: str) -> None:
+        """A transaction that a rule on trial is asked about."""
+
+    def would_refuse(self, would: WouldRefuse) -> None:
+        """What would have been a refusal."""
 
 
 @implementer(IPolicy)
@@ -48,6 +55,8 @@ class Applied:
     def begin(self, identity: Identity, trace: Trace) -> IJudgement:
         if not self.concerns(identity):
             return _AGREES
+        if self.report is not None:
+            self.report.begun(identity.realm, self.name)
         return _Judged(self.policy.begin(identity, trace), self, identity, trace)
 
     def stop(self) -> Waiting:
@@ -101,7 +110,7 @@ class _Judged:
                 raise Refused(refused.reply, f"rule {self._applied.name}: {refused.cause}") from refused
             failure.raiseException()
         if isinstance(refused, Refused):
-            report(WouldRefuse(self._applied.name, self._identity, self._trace, moment, refused))
+            report.would_refuse(WouldRefuse(self._applied.name, self._identity, self._trace, moment, refused))
         elif failure.check(CancelledError):
             failure.raiseException()
         else:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from time import monotonic, time
+from time import time
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -17,17 +17,17 @@ from digipoort_msa.accounts.logins import Logins
 from digipoort_msa.accounts.passwords import PasswordHashing, Passwords
 from digipoort_msa.accounts.realm import Realm, RealmRules, Realms
 from digipoort_msa.accounts.seal import create_private
-from digipoort_msa.accounts.throttle import Throttle
 from digipoort_msa.accounts.usage import Usage
 from digipoort_msa.config.realm import Realm as RealmSettings
-from digipoort_msa.config.settings import Limits, Settings
 from digipoort_msa.config.settings import Passwords as PasswordSettings
+from digipoort_msa.config.settings import Settings
 from digipoort_msa.identity import Identity
 from digipoort_msa.interfaces import Facilities, IIntake
-from digipoort_msa.policy.applied import WouldRefuse
+from digipoort_msa.policy.trials import Trials
 from digipoort_msa.sasl.registry import MECHANISMS
 from digipoort_msa.service.policies import make_policies
 from digipoort_msa.service.stores import open_store
+from digipoort_msa.service.throttle import make_throttle
 from digipoort_msa.submission import Submitter
 from digipoort_msa.threads import Threads
 
@@ -56,6 +56,7 @@ class Accounts:
         self._verification = self._make_verification(settings.passwords)
         self._for_stores = self._facilities("accounts", _LOOKUP_THREADS)
         self._for_policies = self._facilities("policies", _POLICY_THREADS)
+        self._trials = Trials(settings.server.state_directory, self._for_policies.threads, reactor, time)
         throttle, usage = make_throttle(settings.limits), Usage(time)
         self._logins = Logins(throttle, usage, settings.server.state_directory, reactor)
         self.realms = Realms(
@@ -73,7 +74,7 @@ class Accounts:
 
     async def close(self) -> None:
         """Let go of threads, stores and policies; nobody logs in or submits any more."""
-        for stop in [each.stop for each in (*self._policies, *self._stores)]:
+        for stop in [each.stop for each in (*self._policies, self._trials, *self._stores)]:
             try:
                 await maybeDeferred(stop)
             except Exception:  # noqa: BLE001 -- the next has to stop all the same
@@ -96,7 +97,7 @@ class Accounts:
     def _make_realm(self, realm: RealmSettings) -> Realm:
         store = GuardedStore(open_store(realm, self._for_stores), realm.name, self._reactor)
         self._stores.append(store)
-        policies = make_policies(realm, self._for_policies, _report)
+        policies = make_policies(realm, self._for_policies, self._trials)
         self._policies.extend(policies)
         intake = self._intake_of(realm)
 
@@ -134,32 +135,3 @@ def _nobodys_key(state_directory: Path) -> bytes:
     file = state_directory / "nobody.key"
     create_private(file, os.urandom(32))
     return file.read_bytes()
-
-
-def _report(would: WouldRefuse) -> None:
-    log.emit(
-        log.WOULD_REFUSE,
-        session=would.trace.session_id,
-        rule=would.rule,
-        account=would.identity.name,
-        realm=would.identity.realm,
-        moment=would.moment,
-        reply=str(would.refused.reply),
-        reason=would.refused.cause,
-    )
-
-
-def make_throttle(limits: Limits, now: Callable[[], float] = monotonic) -> Throttle:
-    """What stops guessing; see :mod:`digipoort_msa.accounts.throttle`."""
-    return Throttle(
-        now,
-        per_account_and_source=limits.login_failures_per_account_and_address,
-        per_source=limits.login_failures_per_address,
-        per_network=limits.login_failures_per_network,
-        per_account=limits.login_failures_per_account,
-        strangers=limits.login_failures_of_strangers,
-        window=limits.login_window,
-        first_delay=limits.login_first_delay,
-        longest_delay=limits.login_longest_delay,
-        trust_for=limits.login_trust,
-    )
