@@ -77,6 +77,13 @@ class IRealms(Interface):
         :return: ``tuple[str, ...]`` in the registry's order.
         """
 
+    def retired(allowed=None):
+        """The mechanisms that realms would offer, were their time not over in all of them: AUTH tells so.
+
+        :param allowed: as for :meth:`offered`.
+        :return: ``frozenset[str]``.
+        """
+
     def realms_offering(mechanism):
         """Which realms offer a mechanism now: it is in their settings, their store can verify it (A7), and
         its time is not over.

@@ -241,6 +241,9 @@ class SecureTransport(StringTransport):
         def get_cipher_name(self) -> str:
             return "TLS_AES_256_GCM_SHA384"
 
+        def get_peer_certificate(self, *, as_cryptography: bool) -> object:
+            return None
+
     aborted = False
 
     def resumeProducing(self) -> None:

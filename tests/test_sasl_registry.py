@@ -11,7 +11,7 @@ CONTEXT = Context(("example.nl",), frozenset({"msa.example.nl"}), "nonce")
 class RegistryTests(SynchronousTestCase):
     @proves("A2")
     def test_the_mechanisms_in_order(self) -> None:
-        strongest_first = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "DIGEST-MD5", "PLAIN", "LOGIN"]
+        strongest_first = ["EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "DIGEST-MD5", "PLAIN", "LOGIN"]
         self.assertEqual(list(MECHANISMS), strongest_first)
         self.assertEqual([mechanism.name for mechanism in MECHANISMS.values()], list(MECHANISMS))
 

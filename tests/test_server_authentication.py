@@ -364,6 +364,9 @@ class HeldRealms:
     def scram_keys(self, username: str) -> Any:
         raise NotImplementedError
 
+    def retired(self, allowed: object = None) -> frozenset[str]:
+        return frozenset()
+
     def realms_offering(self, mechanism: str) -> tuple[str, ...]:
         return (REALM,)
 

@@ -60,6 +60,7 @@ class CatalogueTests(SynchronousTestCase):
             (reply.TOO_MANY_ERRORS, 421, "4.7.0"),
             (reply.INVALID_CREDENTIALS, 535, "5.7.8"),
             (reply.UNKNOWN_MECHANISM, 504, "5.5.4"),
+            (reply.MECHANISM_SWITCHED_OFF, 504, "5.5.4"),
             (reply.NOT_BASE64, 501, "5.5.2"),
             (reply.LINE_TOO_LONG, 500, "5.5.6"),
             (reply.ALREADY_SECURE, 503, "5.5.1"),

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from zope.interface import Interface, implementer
 
+from digipoort_msa.accounts.certificates import CertificateChecker, CertificateRule, CertificateRules
 from digipoort_msa.accounts.checkers import DigestChecker, PasswordChecker, ScramChecker
 from digipoort_msa.accounts.framing import framed
 from digipoort_msa.accounts.guard import GuardedStore
@@ -29,7 +30,8 @@ from digipoort_msa.accounts.usage import Usage
 from digipoort_msa.accounts.verifier import VerifierChecker
 from digipoort_msa.identity import Identity
 from digipoort_msa.interfaces import IRealms, ISubmitter, MechanismRetired
-from digipoort_msa.sasl.credentials import IDigestCredential
+from digipoort_msa.sasl.certificate import ClientCertificate
+from digipoort_msa.sasl.credentials import ICertificateCredential, IDigestCredential
 from digipoort_msa.sasl.mechanism import Channel, Mechanism
 from digipoort_msa.sasl.scram_keys import ScramKeys
 
@@ -38,6 +40,7 @@ Credential = Any  # provides an interface of digipoort_msa.sasl.credentials
 _DIGEST = frozenset({"DIGEST-MD5"})
 _PASSWORD = frozenset({"PLAIN", "LOGIN"})
 _SCRAM = frozenset({"SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"})
+_CERTIFICATE = frozenset({"EXTERNAL"})
 
 
 @frozen(kw_only=True)
@@ -50,6 +53,7 @@ class RealmRules:
     refusal_time: float = 0.5  # seconds: see :mod:`.verifier`
     scram_iterations: int = 100_000  # of new keys
     prepare_scram: bool = False  # make keys although SCRAM is not offered yet
+    certificates: tuple[CertificateRule, ...] = ()  # which accounts client certificates stand for
 
 
 @implementer(IRealm)
@@ -75,7 +79,11 @@ class Realm:
         self._submitter = submitter
         self._today = today
         self._mechanisms = rules.mechanisms & store.mechanisms
+        self._certificates = CertificateRules(self.name, rules.certificates)
         checkers: list[ICredentialsChecker] = []
+        if rules.mechanisms & _CERTIFICATE and self._certificates:
+            self._mechanisms |= _CERTIFICATE  # any store can serve it
+            checkers.append(CertificateChecker(self.name, store, self._certificates))
         if self._mechanisms & _DIGEST:
             checkers.append(DigestChecker(self.name, store, today))
         if self._mechanisms & _PASSWORD:
@@ -96,6 +104,14 @@ class Realm:
         if mechanism not in self._mechanisms:
             return False
         return self._retired(mechanism) is None
+
+    def has_retired(self, mechanism: str) -> bool:
+        """Would it be offered, were its time not over?"""
+        return mechanism in self._mechanisms and self._retired(mechanism) is not None
+
+    def knows(self, certificate: ClientCertificate) -> bool:
+        """Does it stand for an account here?"""
+        return self._mechanisms >= _CERTIFICATE and self._certificates.fit(certificate)
 
     def takes(self, mechanism: str) -> bool:
         """Is a login with it looked at?  EHLO speaks for all realms, and not each offers what it shows.
@@ -179,8 +195,25 @@ class Realms:
             for name, mechanism in self._registry.items()
             if (allowed is None or name in allowed)
             and (mechanism.in_clear if channel is None else mechanism.can_succeed(channel))
-            and any(realm.offers(name) for realm in self._realms.values())
+            and any(realm.offers(name) for realm in self._realms_for(name, channel))
         )
+
+    def retired(self, allowed: frozenset[str] | None = None) -> frozenset[str]:
+        realms = self._realms.values()
+        return frozenset(
+            name
+            for name in self._registry
+            if (allowed is None or name in allowed)
+            and any(realm.has_retired(name) for realm in realms)
+            and not any(realm.offers(name) for realm in realms)
+        )
+
+    def _realms_for(self, mechanism: str, channel: Channel | None) -> Sequence[Realm]:
+        """Those whose accounts a connection could log in to with a mechanism."""
+        realms = tuple(self._realms.values())
+        if mechanism not in _CERTIFICATE or channel is None or channel.certificate is None:
+            return realms
+        return [realm for realm in realms if realm.knows(channel.certificate)]
 
     def realms_offering(self, mechanism: str) -> tuple[str, ...]:
         return tuple(realm.name for realm in self._realms.values() if realm.offers(mechanism))
@@ -195,6 +228,9 @@ class Realms:
     def login(
         self, credential: Credential, source: str, mechanism: str
     ) -> Generator[Deferred[Any], Any, ISubmitter]:
+        if ICertificateCredential.providedBy(credential):
+            by_certificate = yield self._login_by_certificate(credential, source, mechanism)
+            return by_certificate
         realm = self._realm_for(credential)
         name = local_name(credential.username, realm.name)
         attempt = self._throttle.attempt(realm.name, name, source)
@@ -217,9 +253,32 @@ class Realms:
             attempt.succeeded()  # the proof was right; beyond the limits the client must not learn that
             raise
         attempt.succeeded()
-        submitter: ISubmitter = avatar
+        return self._logged_in(avatar, source, mechanism)
+
+    @inlineCallbacks
+    def _login_by_certificate(
+        self, credential: Credential, source: str, mechanism: str
+    ) -> Generator[Deferred[Any], Any, ISubmitter]:
+        """TLS has verified who it is.  There is nothing to guess, so failures are not counted: to count them
+        for an account would let any holder of a certificate shut it out.  Nor do those of others hold it up.
+
+        :raise UnauthorizedLogin: (as the failure) no realm that offers EXTERNAL, or not the one that is
+            named, knows the certificate; or see the checker.
+        """
+        named = realm_of(credential.username, self._realms)
+        realms = [self._realms[named]] if named else list(self._realms.values())
+        realm = next((one for one in realms if one.knows(credential.certificate)), None)
+        if realm is None:
+            where = f"realm {named}" if named else "any realm"
+            raise UnauthorizedLogin(
+                f"the certificate of {credential.certificate.subject} stands for no account of {where}"
+            )
+        _, avatar, _ = yield realm.portal.login(credential, None, ISubmitter)
+        return self._logged_in(avatar, source, mechanism)
+
+    def _logged_in(self, submitter: ISubmitter, source: str, mechanism: str) -> ISubmitter:
         if self._usage is not None:
-            self._usage.succeeded(realm.name, submitter.account, mechanism, source)
+            self._usage.succeeded(submitter.realm, submitter.account, mechanism, source)
         return submitter
 
     def _realm_for(self, credential: Credential) -> Realm:

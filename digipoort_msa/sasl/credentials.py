@@ -13,6 +13,7 @@ from hmac import compare_digest
 from attrs import define, field, frozen
 from zope.interface import Attribute, Interface, implementer
 
+from digipoort_msa.sasl.certificate import ClientCertificate
 from digipoort_msa.sasl.digest_hash import Digest
 from digipoort_msa.sasl.scram_keys import ScramKeys
 
@@ -125,3 +126,12 @@ class ScramCredential:
         if fits:
             self.server_signature = server_signature
         return fits
+
+
+@implementer(ICertificateCredential)
+@frozen
+class CertificateCredential:
+    """See :class:`ICertificateCredential`."""
+
+    username: str
+    certificate: ClientCertificate

@@ -18,14 +18,18 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL
 
+from digipoort_msa.sasl.certificate import ClientCertificate
 from digipoort_msa.sasl.mechanism import Channel
 
 _EXPORTER, _END_POINT = "tls-exporter", "tls-server-end-point"
 
 
-def channel_of(connection: SSL.Connection) -> Channel:
-    """:param connection: after its handshake."""
-    return Channel(Bindings(connection))
+def channel_of(connection: SSL.Connection, certificate: ClientCertificate | None = None) -> Channel:
+    """
+    :param connection: after its handshake.
+    :param certificate: the client's.
+    """
+    return Channel(Bindings(connection), certificate)
 
 
 class Bindings(Mapping[str, bytes]):

@@ -44,22 +44,22 @@ class Listener:
     idle_timeout: float = 300.0  # seconds
     handshake_timeout: float = 60.0  # seconds
     connections: set[Connection] = field(factory=set, init=False)
-    _settings: dict[tuple[str, ...], SessionSettings] = field(factory=dict, init=False)
+    _settings: dict[object, SessionSettings] = field(factory=dict, init=False)
     _layers: TLSMemoryBIOFactory = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         # Its factory is never asked for a protocol: each layer is put around one that is there already.
         self._layers = TLSMemoryBIOFactory(self.tls, False, Factory(), self.reactor)
 
-    def offered(self, channel: Channel | None) -> tuple[str, ...]:
-        """The mechanisms that can succeed on a connection now; in clear (``None``), those that are shown."""
-        return self.realms.offered(channel, self.mechanisms)
-
-    def settings_for(self, mechanisms: tuple[str, ...]) -> SessionSettings:
-        """Made once for each combination, of which there are a few."""
-        found = self._settings.get(mechanisms)
+    def settings_for(self, channel: Channel | None) -> SessionSettings:
+        """A connection's settings at this moment, with the mechanisms that can succeed on it; in clear
+        (``None``), with those that are shown.  Made once for each combination, of which there are a few."""
+        mechanisms = self.realms.offered(channel, self.mechanisms)
+        retired = self.realms.retired(self.mechanisms)
+        found = self._settings.get((mechanisms, retired))
         if found is None:
-            found = self._settings[mechanisms] = evolve(self.session_settings, mechanisms=mechanisms)
+            found = evolve(self.session_settings, mechanisms=mechanisms, retired=retired)
+            self._settings[mechanisms, retired] = found
         return found
 
     def wrap(self, protocol: IProtocol) -> TLSMemoryBIOProtocol:

@@ -20,8 +20,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from digipoort_msa import log
+from digipoort_msa.sasl.certificate import ClientCertificate
 from digipoort_msa.sasl.mechanism import Channel
 from digipoort_msa.server.channel import channel_of
+from digipoort_msa.server.client_certificate import Unusable, client_certificate
 from digipoort_msa.server.connection import Connection
 from digipoort_msa.server.conversation import Conversation
 from digipoort_msa.server.tls import describe_connection, describe_failure
@@ -29,6 +31,7 @@ from digipoort_msa.smtp import events, reply
 from digipoort_msa.smtp.envelope import Trace
 from digipoort_msa.smtp.reply import Reply
 from digipoort_msa.smtp.session import Session
+from digipoort_msa.smtp.settings import SessionSettings
 from digipoort_msa.smtp.states import Outcome, State, Verb, fire
 
 #: Octets that may wait behind an open verdict before reading stops.
@@ -50,6 +53,7 @@ class SubmissionProtocol(Protocol):
     session: Session = field(init=False)
     _conversation: Conversation = field(init=False)
     _tls: str | None = field(default=None, init=False)  # version and suite, once the handshake is done
+    _channel: Channel | None = field(default=None, init=False)  # likewise
     _layer: TLSMemoryBIOProtocol | None = field(default=None, init=False)  # what took over at STARTTLS
     _timer: IDelayedCall | None = field(default=None, init=False)
     _running: bool = field(default=False, init=False)
@@ -63,7 +67,7 @@ class SubmissionProtocol(Protocol):
     def __attrs_post_init__(self) -> None:
         server = self._connection.server
         start = fire(State.HANDSHAKE, Verb.HANDSHAKE_DONE, Outcome.YES) if self.under_tls else State.CLEAR
-        self.session = Session(server.settings_for(server.offered(None)), start)
+        self.session = Session(server.settings_for(None), start, self._current_settings)
         self._conversation = Conversation(server.realms, server.digest_hosts, self._trace, self._queued)
 
     # -- what the transport calls ---------------------------------------------------------------------
@@ -88,10 +92,14 @@ class SubmissionProtocol(Protocol):
             return  # it took too long, or the server stops
         handle = self.transport.getHandle()
         self._tls = describe_connection(handle)
-        self._offer(channel_of(handle))
+        certificate = self._certificate_of(handle)
+        self._channel = channel_of(handle, certificate)
+        self.session.settings = self._current_settings()
         self._set_timer(self._connection.server.idle_timeout)
         self._greet(heard=True)
         log.emit(log.TLS_STARTED, session=self._connection.id, peer=self._connection.peer, tls=self._tls)
+        if certificate is not None:
+            self._log_certificate(certificate)
 
     def dataReceived(self, data: bytes) -> None:
         if self._layer:
@@ -116,7 +124,7 @@ class SubmissionProtocol(Protocol):
         connection = self._connection
         if self.under_tls and not self._tls and not connection.closing_reason:
             connection.identify(self.transport)
-            cause = describe_failure(reason)
+            cause = describe_failure(reason, self.transport.getHandle())
             log.emit(log.TLS_FAILED, session=connection.id, peer=connection.peer, reason=cause)
             connection.closing_reason = "TLS failed"
         log.emit(
@@ -152,12 +160,39 @@ class SubmissionProtocol(Protocol):
 
     # -- the way of an event --------------------------------------------------------------------------
 
-    def _offer(self, channel: Channel) -> None:
-        """What can succeed here depends on what the connection turned out to be."""
-        server = self._connection.server
-        mechanisms = server.offered(channel)
-        self._conversation.channel, self._conversation.mechanisms = channel, mechanisms
-        self.session.settings = server.settings_for(mechanisms)
+    def _current_settings(self) -> SessionSettings:
+        """What can succeed here depends on what the connection turned out to be, and on the day."""
+        settings = self._connection.server.settings_for(self._channel)
+        if self._channel is not None:
+            self._conversation.channel, self._conversation.mechanisms = self._channel, settings.mechanisms
+        return settings
+
+    def _certificate_of(self, handle: Any) -> ClientCertificate | None:
+        """One that names nobody proves nothing; TLS stands without it."""
+        try:
+            return client_certificate(handle)
+        except Unusable as unusable:
+            log.emit(
+                log.CLIENT_CERTIFICATE_UNUSABLE,
+                session=self._connection.id,
+                peer=self._connection.peer,
+                reason=str(unusable),
+            )
+            return None
+
+    def _log_certificate(self, certificate: ClientCertificate) -> None:
+        """Whoever sets a client up asks which certificate came through, and whether it is of use."""
+        is_offered = "is" if "EXTERNAL" in self.session.settings.mechanisms else "is not"
+        log.emit(
+            log.CLIENT_CERTIFICATE,
+            session=self._connection.id,
+            peer=self._connection.peer,
+            subject=certificate.subject,
+            issuer=certificate.issuer,
+            serial=f"{certificate.serial:x}",
+            fingerprint=certificate.fingerprint,
+            external=f"{is_offered} offered",
+        )
 
     def _greet(self, *, heard: bool) -> None:
         self.transport.registerProducer(self, True)

@@ -3,19 +3,29 @@
 TLS 1.2 and 1.3 only, forward-secret AEAD suites, no compression, no renegotiation (NCSC-NL, RFC 8446).
 A pyOpenSSL context that has been used must not be changed, so :meth:`ServerTLS.reload` makes a new one;
 where that fails, the old one stays in force.
+
+Where clients are asked for certificates, each is verified in each handshake: against the authorities, for the
+purpose (extended key usage), and against the lists of what is revoked, where there are such lists; then each
+authority of a chain has to have one that is not out of date.  So no session is resumed there: a resumed one
+brings its certificate along, unverified, and with it whatever was revoked meanwhile.
 """
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from attrs import define, field, frozen
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from digipoort_msa.server.verification import fault_of, note_fault
 
 _VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 _TLS12_SUITES = (
@@ -35,7 +45,6 @@ _MEANINGS = {
     "peer did not return a certificate": "the client shows no certificate, and one is required",
 }
 _CLIENT_CERTIFICATES = {
-    "off": SSL.VERIFY_NONE,
     "optional": SSL.VERIFY_PEER,
     "required": SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
 }
@@ -54,6 +63,8 @@ class TLSFiles:
     minimum_version: str = "1.2"
     client_certificates: str = "off"  # "optional" or "required": two-way TLS (L3)
     client_ca: Path | None = None
+    #: What the authorities have revoked; empty: nobody looks.
+    client_crls: tuple[x509.CertificateRevocationList, ...] = ()
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -72,7 +83,20 @@ class ServerTLS:
 
         :raise TLSFilesError: they cannot be used; nothing has changed.
         """
-        self._context = _make_context(self.files)
+        self.prepare(self.files)()
+
+    def prepare(self, files: TLSFiles) -> Callable[[], None]:
+        """Read ``files``, which are to take the place of those in force.
+
+        :return: puts them in force; until it is called, nothing has changed.
+        :raise TLSFilesError: they cannot be used.
+        """
+        context = _make_context(files)
+
+        def use() -> None:
+            self.files, self._context = files, context
+
+        return use
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         return SSL.Connection(self._context, None)
@@ -85,9 +109,6 @@ def _make_context(files: TLSFiles) -> SSL.Context:
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION)
     # An idle connection gives its record buffers back: 34 KiB less for each of thousands.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    # Resumption spares the second handshake of a client that calls again.
-    context.set_session_id(b"digipoort-msa")
-    context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
     _load(context.use_certificate_chain_file, files.certificate, "the certificate")
     try:
         context.use_privatekey(_private_key(files.private_key))
@@ -96,12 +117,32 @@ def _make_context(files: TLSFiles) -> SSL.Context:
         raise TLSFilesError(
             f"{files.private_key} is not the key of the certificate in {files.certificate}"
         ) from error
-    if files.client_certificates != "off":
-        if files.client_ca is None:
-            raise TLSFilesError("client certificates are asked for, but no client-ca is named")
-        _load(context.load_verify_locations, files.client_ca, "the client CA")
-    context.set_verify(_CLIENT_CERTIFICATES[files.client_certificates], None)
+    context.set_session_id(b"digipoort-msa")
+    if files.client_certificates == "off":
+        context.set_verify(SSL.VERIFY_NONE, None)
+        # Resumption spares the second handshake of a client that calls again.
+        context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
+    else:
+        context.set_verify(_CLIENT_CERTIFICATES[files.client_certificates], note_fault)
+        context.set_options(SSL.OP_NO_TICKET)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        _load_authorities(context, files)
     return context
+
+
+def _load_authorities(context: SSL.Context, files: TLSFiles) -> None:
+    """Whose client certificates count, and which of them no more."""
+    if files.client_ca is None:
+        raise TLSFilesError("client certificates are asked for, but no client-ca is named")
+    _load(context.load_verify_locations, files.client_ca, "the client CA")
+    context.load_client_ca(os.fsencode(files.client_ca))  # clients are told, and can choose by it
+    if files.client_crls:
+        store = context.get_cert_store()
+        if store is None:
+            raise TLSFilesError("OpenSSL has no place for lists of revoked certificates")
+        for crl in files.client_crls:
+            store.add_crl(crl)
+        store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
 
 
 def _private_key(path: Path) -> Any:
@@ -132,9 +173,13 @@ def _reason(error: Exception) -> str:
     return _describe(error)
 
 
-def describe_failure(failure: Failure) -> str:
-    """Why a handshake failed, on one line."""
-    return _describe(failure.value)
+def describe_failure(failure: Failure, connection: SSL.Connection | None = None) -> str:
+    """Why a handshake failed, on one line.
+
+    :param connection: what it was to become.
+    """
+    fault = None if connection is None else fault_of(connection)
+    return _describe(failure.value) + (f" ({fault})" if fault else "")
 
 
 def _describe(error: BaseException | None) -> str:

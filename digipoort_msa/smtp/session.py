@@ -37,6 +37,8 @@ class Session:
 
     settings: SessionSettings  # may be changed as long as nothing has been said
     state: State = State.CLEAR
+    #: Asked at EHLO and AUTH for the settings of that moment: a mechanism's time may be over by then.
+    current_settings: Callable[[], SessionSettings] | None = None
     client_name: str | None = field(default=None, init=False)  # EHLO's or HELO's argument
     commands: int = field(default=0, init=False)  # command and response lines read so far
     _input: Input = field(factory=Input, init=False)
@@ -190,8 +192,14 @@ class Session:
         except Refused as refused:
             self._refuse(verb, refused.reply)
 
+    def _look_again(self) -> None:
+        """What can succeed changes with the day."""
+        if self.current_settings is not None:
+            self.settings = self.current_settings()
+
     def _ehlo(self, argument: str) -> None:
         self.client_name = grammar.hostname(argument)
+        self._look_again()
         self._send(self.settings.clear_ehlo if self.state is State.CLEAR else self.settings.secure_ehlo)
         self._move(Verb.EHLO, Outcome.YES)
 
@@ -208,8 +216,10 @@ class Session:
 
     def _auth(self, argument: str) -> None:
         mechanism, initial_response = grammar.auth(argument)
+        self._look_again()
         if mechanism not in self.settings.mechanisms:
-            raise Refused(reply.UNKNOWN_MECHANISM)
+            over = mechanism in self.settings.retired
+            raise Refused(reply.MECHANISM_SWITCHED_OFF if over else reply.UNKNOWN_MECHANISM)
         self._ask(Verb.AUTH, events.Authenticate(mechanism, initial_response))
 
     def _mail(self, argument: str) -> None:

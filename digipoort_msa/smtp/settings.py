@@ -18,6 +18,7 @@ class SessionSettings:
     errors: int = 50  # refused commands in one session, then 421
     authentication_failures: int = 3  # in one session, then 421 (A6)
     mechanisms: tuple[str, ...] = ()  # that can succeed here (T3); before TLS they are shown only (T2)
+    retired: frozenset[str] = frozenset()  # those whose time is over
     greeting: Reply = field(init=False)
     hello: Reply = field(init=False)
     clear_ehlo: Reply = field(init=False)
