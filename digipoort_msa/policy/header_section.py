@@ -49,6 +49,8 @@ class HeaderField:
 
     @property
     def is_utf8(self) -> bool:
+        if self.octets.isascii():
+            return True
         try:
             self.octets.decode("utf-8")
         except UnicodeDecodeError:

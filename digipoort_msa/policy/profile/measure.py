@@ -1,8 +1,8 @@
 """Bodies, measured as they come by: how many octets they are when decoded, and whether they can be.
 
 Nothing decoded is kept.  The octets of base64 follow from its characters, and those of quoted-printable from
-its escapes: some passes of C over each segment.  What is wrong is told at the end alone, in one order, so that
-it does not depend on where the octets were cut.
+its escapes: some passes of C over each segment.  What is wrong is told at the end alone, in one order, so
+that it does not depend on where the octets were cut.
 """
 
 from binascii import a2b_qp

@@ -59,8 +59,10 @@ class Types:
 
     def include(self, content_type: str) -> bool:
         """:param content_type: in lower case."""
-        of_type = f"{content_type.partition('/')[0]}/*"
-        return bool(self.patterns & {content_type, of_type, "*/*"})
+        patterns = self.patterns
+        return (
+            "*/*" in patterns or content_type in patterns or f"{content_type.partition('/')[0]}/*" in patterns
+        )
 
 
 ANY = Types(["*/*"])
