@@ -1,8 +1,7 @@
 """``python -m benchmarks.profiles``: what a message-flow profile costs, and what the reactor feels of it.
 
 The first figures are processor time of one thread, of a profile with a rule of each kind.  The last is how
-late the reactor's clock ticks while four messages of 50 MiB are read in threads, beside the same while nothing
-is.
+late the reactor's clock ticks while messages of 50 MiB are read in threads, beside the same while none is.
 """
 
 import os

@@ -170,6 +170,7 @@ class WellFormedTests(SynchronousTestCase):
             b'Content-Type: text/plain; name="=?utf-8?Q?a b?="',
             b'Content-Type: text/plain; name="=?rot13?Q?a?="',
             b"Content-Type: text/plain" + b"".join(b"; a%d=x" % number for number in range(33)),
+            b"Content-Type: text/plain" + b";" * 33,
             b"Content-Type: text/plain; name=" + b"x" * 1001,
             b"Content-Disposition: ;",
             b"Content-Transfer-Encoding: base64 x",

@@ -113,19 +113,23 @@ def encoding(text: str) -> str:
 
 def _parameters(text: str, at: int) -> Parameters:
     values: dict[str, str] = {}
+    semicolons = 0
     while at < len(text):
         match = _PARAMETER.match(text, at)
         if match is None:
             raise Malformed("a parameter that is not name=value, or a comment")
         at = match.end()
+        semicolons += 1
+        if semicolons > PARAMETERS:
+            raise Malformed(f"over {PARAMETERS} parameters")
         if match[1] is None:
             continue  # a semicolon with nothing behind it is nothing to everybody
         name = match[1].lower()
         if name in values:
             raise Malformed("a parameter that is there twice")
         value = match[2] if match[3] is None else _QUOTED_PAIR.sub(r"\1", match[3])
-        if len(values) == PARAMETERS or len(value) > CHARACTERS:
-            raise Malformed(f"over {PARAMETERS} parameters, or one of over {CHARACTERS} characters")
+        if len(value) > CHARACTERS:
+            raise Malformed(f"a parameter of over {CHARACTERS} characters")
         values[name] = value
     return Parameters(values)
 

@@ -196,7 +196,9 @@ class Reading:
                 raise Violation("attachment-name", where, "it has no file name")
             for name in found.names:
                 if not asked.names.found_in(name):
-                    raise Violation("attachment-name", where, f"{name!r} does not match {asked.names.text}")
+                    raise Violation(
+                        "attachment-name", where, f"{name[:200]!r} does not match {asked.names.text}"
+                    )
 
     def _charsets(self, found: Entity, where: str) -> None:
         allowed = self.profile.charsets
