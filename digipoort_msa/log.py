@@ -76,8 +76,11 @@ REFUSED = Event("refused", "{session} {command} refused with {reply}: {reason}",
 AUTHENTICATED = Event(
     "authenticated", "{session} authenticated as {account} in realm {realm} with {mechanism}"
 )
+# etc/fail2ban goes by this line: the peer and the reply stand before anything that the client has chosen.
 NOT_AUTHENTICATED = Event(
-    "not-authenticated", "{session} {mechanism} from {peer} failed for {username}: {reason}", LogLevel.warn
+    "not-authenticated",
+    "{session} {mechanism} from {peer} failed with {reply}, for {username}: {reason}",
+    LogLevel.warn,
 )
 PAIR_THROTTLED = Event(
     "pair-throttled",
@@ -113,6 +116,11 @@ HASH_UPGRADED = Event("hash-upgraded", "the password hash of {account} in realm 
 SCRAM_KEYS_MADE = Event("scram-keys-made", "{account} in realm {realm} can log in with SCRAM from now on")
 STORE_UNAVAILABLE = Event(
     "store-unavailable", "the accounts of realm {realm} cannot be asked: {reason}", LogLevel.error
+)
+DIRECTORY_UNAVAILABLE = Event(
+    "directory-unavailable",
+    "a directory server of realm {realm} is tried last for a while: {reason}",
+    LogLevel.warn,
 )
 SECRETS_UNREADABLE = Event(
     "secrets-unreadable", "{account} in realm {realm} cannot use DIGEST-MD5: {reason}", LogLevel.error

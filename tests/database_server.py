@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from itertools import count
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -21,11 +20,13 @@ class DatabaseServer:
     """Runs from :meth:`start` to :meth:`remove`."""
 
     crash = signal.SIGKILL  # ends it at once, children and all
+    forced = ""  # to drop a database that is connected to
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="db-", dir="/tmp"))  # short: there is a socket in it
         self._process: subprocess.Popen[bytes] | None = None
-        self._numbers = count()
+        self._number = 0
+        self._stands = False
         if os.geteuid() == 0:
             shutil.chown(self.directory, "nobody", "nogroup")
         try:
@@ -103,10 +104,20 @@ class DatabaseServer:
         self.start()
 
     def fresh(self) -> URL:
-        """A new and empty database."""
-        name = f"msa{next(self._numbers)}"
+        """A new and empty database; whatever was in the former one is gone."""
+        former, name = f"msa{self._number}", f"msa{self._number + 1}"
+        if self._number:
+            self.execute(f"DROP DATABASE {former}{self.forced}")
         self.execute(f"CREATE DATABASE {name}")
+        self._number += 1
         return self.url(name)
+
+    def standing(self) -> URL:
+        """A database that is made once."""
+        if not self._stands:
+            self.execute("CREATE DATABASE standing")
+            self._stands = True
+        return self.url("standing")
 
     def remove(self) -> None:
         self.kill()

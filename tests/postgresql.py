@@ -37,6 +37,7 @@ class PostgreSQL(DatabaseServer):
     """Everyone on this machine who can reach the folder may log in."""
 
     crash = signal.SIGQUIT  # of SIGKILL its children would hear too late
+    forced = " WITH (FORCE)"
 
     @property
     def socket(self) -> Path:

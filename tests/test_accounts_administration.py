@@ -19,7 +19,7 @@ class AdministrationTests(SynchronousTestCase):
         self.one = self.administration()
 
     def administration(self, digest=True):
-        accounts = open_accounts("sql", realm="one.nl", url=None, state_directory=self.state)
+        accounts = open_accounts(realm="one.nl", url=None, state_directory=self.state)
         self.addCleanup(accounts.close)
         return Administration(
             accounts, self.hashing, digest=digest, realms=["one.nl", "two.nl"], now=lambda: self.now

@@ -285,7 +285,7 @@ class WholeTests(TestCase):
     async def test_an_old_hash_is_upgraded_at_login(self):
         self.administration.add("piet", "geheim")
         old = CountingHashing(time_cost=3).hash("geheim")
-        self.administration._accounts.replace_hash("piet", self.administration.get("piet").password_hash, old)
+        self.administration._accounts.change("piet", password_hash=old)
         await self.refused(self.plain("piet", "wrong"))
         self.assertEqual(self.administration.get("piet").password_hash, old)
         self.assertEqual(await self.plain("piet", "geheim"), "piet")

@@ -13,7 +13,7 @@ class OpenAccountsTests(SynchronousTestCase):
         self.state = Path(self.mktemp()) / "state"
 
     def open(self, realm="one.nl", url=None):
-        accounts = open_accounts("sql", realm=realm, url=url, state_directory=self.state)
+        accounts = open_accounts(realm=realm, url=url, state_directory=self.state)
         self.addCleanup(accounts.close)
         return accounts
 

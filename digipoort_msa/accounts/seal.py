@@ -1,91 +1,78 @@
-"""DIGEST-MD5's secrets at rest.
+"""What is as good as a password, or half as good, encrypted at rest.
 
-H(user:realm:password) is as good as the password to anyone who holds it (RFC 6331), and unlike the password's
-hash it is not slow.  So it is encrypted with a key that is not in the database: a copy of the database
-alone, a backup or a leaked table, opens no account.  The account's realm and name are bound to it, so that a
-row's secrets fit no other row.
+H(user:realm:password) of DIGEST-MD5 is as good as the password to anyone who holds it (RFC 6331), and
+unlike the password's hash it is not slow.  SCRAM's keys let their holder pass for the server, and guess
+(RFC 5802 9).  So they are encrypted with a key that is not in the database: a copy of the database alone, a
+backup or a leaked table, opens no account.  What they are, the account's realm and its name are bound to
+them, so that what is in one field fits no other field, of this row or another.
 
-Several servers on one database share the key file.
+There may be several keys, so that one can take another's place (:mod:`.rekeying`): the first seals, all of
+them open.
 """
 
 import os
-from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from digipoort_msa.accounts.framing import framed
+from digipoort_msa.accounts.private_files import create_private as create_private  # for who has it from here
 
-SECRET = 16  # octets: an MD5 digest
+KEY = 32  # octets
+SECRET = 16  # octets of a DIGEST-MD5 secret: an MD5 digest
 _NONCE = 12
-_KEY = 32
 
 
 class Seal:
-    """AES-256-GCM over the secrets of one account at a time."""
+    """AES-256-GCM over one field at a time."""
 
-    def __init__(self, key: bytes) -> None:
-        if len(key) != _KEY:
-            raise ValueError(f"the key is {len(key)} octets, not {_KEY}")
-        self._cipher = AESGCM(key)
-
-    @classmethod
-    def from_file(cls, path: Path) -> "Seal":
-        """Read the key, or make one where there is no file yet.
-
-        :raise OSError: the file cannot be read or made.
-        :raise ValueError: the file is not a key.
+    def __init__(self, key: bytes, *former: bytes) -> None:
         """
-        create_private(path, os.urandom(_KEY))
-        try:
-            return cls(path.read_bytes())
-        except ValueError as error:
-            raise ValueError(
-                f"{path}: {error}; put back the file that the accounts were made with"
-            ) from error
+        :param key: seals.
+        :param former: only open.
+        """
+        for each in (key, *former):
+            if len(each) != KEY:
+                raise ValueError(f"the key is {len(each)} octets, not {KEY}")
+        self._ciphers = tuple(AESGCM(each) for each in (key, *former))
 
-    def close(self, secrets: tuple[bytes, ...], realm: str, name: str) -> bytes:
-        """Encrypt; no secrets give no octets."""
-        if not secrets:
+    def close(self, octets: bytes, *bound_to: str) -> bytes:
+        """Encrypt; nothing gives nothing."""
+        if not octets:
             return b""
         nonce = os.urandom(_NONCE)
-        return nonce + self._cipher.encrypt(nonce, b"".join(secrets), framed(realm, name))
+        return nonce + self._ciphers[0].encrypt(nonce, octets, framed(*bound_to))
 
-    def open(self, octets: bytes, realm: str, name: str) -> tuple[bytes, ...]:
+    def open(self, sealed: bytes, *bound_to: str) -> bytes:
         """The inverse of :meth:`close`.
 
-        :raise ValueError: sealed with another key, for another account, or damaged.
+        :raise ValueError: sealed with a key that is not here, for another field, or damaged.
         """
-        if not octets:
-            return ()
+        if not sealed:
+            return b""
+        for cipher in self._ciphers:
+            try:
+                return _opened(cipher, sealed, bound_to)
+            except InvalidTag:
+                continue
+        raise ValueError("it does not open with this key" if len(self._ciphers) == 1 else "no key opens it")
+
+    def is_current(self, sealed: bytes, *bound_to: str) -> bool:
+        """Does the key that seals open it, too?"""
+        if not sealed:
+            return True
         try:
-            joined = self._cipher.decrypt(octets[:_NONCE], octets[_NONCE:], framed(realm, name))
-        except InvalidTag as error:
-            raise ValueError("the DIGEST-MD5 secrets do not open with this key") from error
-        return tuple(joined[at : at + SECRET] for at in range(0, len(joined), SECRET))
+            _opened(self._ciphers[0], sealed, bound_to)
+        except InvalidTag:
+            return False
+        return True
+
+    def refresh(self) -> bool:
+        """Have the keys changed since they were last used?  These never do; a key file's do."""
+        return False
 
 
-def create_private(path: Path, octets: bytes = b"") -> None:
-    """Make a file that only the service's user can read; leave one that exists as it is.
-
-    An operator may run a command as root before the service ever started: what is made then belongs to
-    the owner of the directory, who is the one to use it.  The content is complete before the name is there.
-    """
-    if path.exists():
-        return
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(octets)
-            file.flush()
-            os.fsync(file.fileno())
-            if os.geteuid() == 0:
-                directory = path.parent.stat()
-                os.fchown(file.fileno(), directory.st_uid, directory.st_gid)
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return  # someone else was first
-    finally:
-        os.unlink(draft)
+def _opened(cipher: AESGCM, sealed: bytes, bound_to: tuple[str, ...]) -> bytes:
+    if len(sealed) < _NONCE:
+        raise InvalidTag
+    return cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], framed(*bound_to))

@@ -6,12 +6,12 @@ spaces, whatever their collation; there a name is its UTF-8 octets in a VARBINAR
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Date, Integer, LargeBinary, MetaData, String, Table, Text
 from sqlalchemy.dialects.mysql import VARBINARY
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-VERSION = 1  # of this schema; a migration raises it
+VERSION = 2  # of this schema; :mod:`.migrations` brings a database to it
 NAME_LENGTH = 255  # characters
 
 
@@ -56,4 +56,10 @@ ACCOUNTS = Table(
     Column("digest_secrets", LargeBinary, nullable=False),  # sealed; no octets without DIGEST-MD5
     Column("created", BigInteger, nullable=False),  # Unix time, seconds
     Column("changed", BigInteger, nullable=False),
+    # Since version 2; a release that knows version 1 alone makes rows without them.
+    Column("scram", LargeBinary),  # sealed; NULL or no octets without SCRAM
+    Column("expires", BigInteger),  # Unix time, seconds, from which it may log in no more; NULL: no end
+    Column("digest_until", Date),  # the last day on which it may use DIGEST-MD5; NULL: no end of its own
+    Column("addresses", Text),  # a JSON list of patterns, in ASCII; NULL: none
+    Column("member_of", Text),  # a JSON list of groups, likewise
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from digipoort_msa.accounts.stores import open_accounts
+from digipoort_msa.accounts.stores import open_accounts, open_foreign
 from digipoort_msa.config.realm import Realm
 from digipoort_msa.interfaces import Facilities, IAccountStore
 from digipoort_msa.service.plugins import open_plugin
@@ -20,7 +20,24 @@ def open_store(realm: Realm, facilities: Facilities) -> IAccountStore:
 
 
 def _sql(realm: Realm, facilities: Facilities) -> IAccountStore:
-    accounts = open_accounts(realm=realm.name, url=realm.sql.url, state_directory=facilities.state_directory)
+    sql = realm.sql
+    if sql.account_query is not None:
+        foreign = open_foreign(
+            realm=realm.name,
+            url=sql.url or "",
+            query=sql.account_query,
+            password_file=sql.password_file,
+            upgrade=sql.upgrade_query,
+            scram=sql.scram_query,
+        )
+        return foreign.for_reactor(facilities.threads)
+    accounts = open_accounts(
+        realm=realm.name,
+        url=sql.url,
+        state_directory=facilities.state_directory,
+        password_file=sql.password_file,
+        key_file=sql.key_file,
+    )
     return accounts.for_reactor(facilities.threads)
 
 

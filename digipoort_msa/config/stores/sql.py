@@ -1,15 +1,56 @@
 """``[realm.sql]``: accounts in a database."""
 
-from pydantic import Field
+from collections.abc import Callable
+from typing import Annotated
 
-from digipoort_msa.config.tables import Table, Text
+from pydantic import AfterValidator, Field
+
+from digipoort_msa import statements
+from digipoort_msa.config.tables import SecretFile, Table, Text
+
+
+def _checked(check: Callable[[str], object]) -> AfterValidator:
+    def checked(text: str) -> str:
+        try:
+            check(text)
+        except ValueError as error:
+            raise ValueError(f"one statement with bound parameters, but {error}") from None
+        return text
+
+    return AfterValidator(checked)
 
 
 class Sql(Table):
-    """``[realm.sql]``: accounts in a database, our own tables or yours."""
+    """``[realm.sql]``: accounts in a database, our own tables or, with an account-query, yours."""
 
     url: Text | None = Field(
         default=None,
         description="a SQLAlchemy URL such as postgresql+psycopg://user@host/database; "
         "unset means SQLite under the state directory",
+    )
+    password_file: SecretFile | None = Field(
+        default=None,
+        description='a file whose first line is the database\'s password, or "credential:NAME"; unset means '
+        "the URL's",
+    )
+    key_file: SecretFile | None = Field(
+        default=None,
+        description='a file of 32 octets in hex or base64, or "credential:NAME": the key that encrypts '
+        "what DIGEST-MD5 and SCRAM need, and on further lines the former ones; unset means accounts.key in "
+        "the state directory, which is made",
+    )
+    account_query: Annotated[Text, _checked(statements.account_query)] | None = Field(
+        default=None,
+        description="a SELECT that binds :name, and :realm if need be, and gives an account of your own "
+        "tables; unset means our own tables",
+    )
+    upgrade_query: Annotated[Text, _checked(statements.upgrade_query)] | None = Field(
+        default=None,
+        description="an UPDATE that binds :name, :old and :new: replaces a password hash in your own tables; "
+        "unset means that they are left alone",
+    )
+    scram_query: Annotated[Text, _checked(statements.scram_query)] | None = Field(
+        default=None,
+        description="an UPDATE that binds :name, :old (the password hash) and :scram: keeps SCRAM keys in "
+        "your own tables; unset means that they are left alone",
     )
