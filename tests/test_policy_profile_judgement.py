@@ -92,7 +92,7 @@ class JudgementTests(SynchronousTestCase):
             self.assertIsNone(self.judgement.write(b"x" * BATCH))
         refused = self.assertRaises(Refused, self.judgement.complete)
         self.assertEqual(str(refused.reply), REFUSED)
-        self.assertEqual(refused.cause, "profile customs: required-header (X-Flow): it is not there")
+        self.assertEqual(refused.cause, "required-header (X-Flow): it is not there")
         self.assertEqual(self.threads.calls, [])
 
     def test_a_violation_in_the_last_batch(self) -> None:

@@ -81,7 +81,7 @@ class _Judgement(Judgement):
             refusal = reply.profile_refuses(
                 self._profile.name, found.rule, found.where, of_size=found.rule in OF_SIZE
             )
-            raise Refused(refusal, f"profile {self._profile.name}: {found}")
+            raise Refused(refusal, str(found))
 
     def _forget(self) -> None:
         self._reading, self._batch = None, []
