@@ -56,7 +56,7 @@ class Ended:
 
 
 Event: TypeAlias = Opened | Ended
-_Reading: TypeAlias = Generator[Event, None, bytes | None]  # in the end, what is left to be read
+_Rest: TypeAlias = Generator[Event, None, bytes | None]  # in the end, what is left to be read
 
 
 @define
@@ -68,7 +68,7 @@ class _Multipart:
     parts: int = 0
     closed: bool = False
 
-    def number(self) -> str:
+    def next_number(self) -> str:
         """Of the part that follows."""
         self.parts += 1
         above = f"{self.entity.number}." if self.entity.number else ""
@@ -121,7 +121,7 @@ class Scanner:
     def _fresh_section(self) -> HeaderSection:
         return HeaderSection(self.bounds.header_size, self.bounds.header_fields)
 
-    def _read_header(self, octets: bytes) -> _Reading:
+    def _read_header(self, octets: bytes) -> _Rest:
         assert self._section is not None  # noqa: S101 (for mypy)
         try:
             taken = self._section.push(octets)
@@ -167,7 +167,7 @@ class Scanner:
 
     # -- bodies --------------------------------------------------------------------------------------
 
-    def _read_body(self, octets: bytes) -> _Reading:
+    def _read_body(self, octets: bytes) -> _Rest:
         pending = self._held + octets
         at, multipart = self._delimiter(pending)
         if multipart is None:
@@ -249,7 +249,7 @@ class Scanner:
         self._skip = 2
 
     def _begin(self, multipart: _Multipart) -> None:
-        self._number = multipart.number()
+        self._number = multipart.next_number()
         self._parts += 1
         if self._parts > self.bounds.parts:
             raise Violation("parts", "the message", f"over {self.bounds.parts} parts")
