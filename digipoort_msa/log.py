@@ -76,7 +76,8 @@ REFUSED = Event("refused", "{session} {command} refused with {reply}: {reason}",
 AUTHENTICATED = Event(
     "authenticated", "{session} authenticated as {account} in realm {realm} with {mechanism}"
 )
-# etc/fail2ban goes by this line: the peer and the reply stand before anything that the client has chosen.
+# etc/fail2ban goes by this line: the peer and the reply stand before anything that the client has chosen.  No
+# line of this log begins with what anyone else has chosen: it could be taken for one of these.
 NOT_AUTHENTICATED = Event(
     "not-authenticated",
     "{session} {mechanism} from {peer} failed with {reply}, for {username}: {reason}",
@@ -113,7 +114,14 @@ LEDGER_UNUSABLE = Event(
 )
 LEDGER_USABLE = Event("ledger-usable", "what is known of logins is kept in {file} again", LogLevel.warn)
 HASH_UPGRADED = Event("hash-upgraded", "the password hash of {account} in realm {realm} was upgraded")
-SCRAM_KEYS_MADE = Event("scram-keys-made", "{account} in realm {realm} can log in with SCRAM from now on")
+SCRAM_KEYS_MADE = Event(
+    "scram-keys-made", "account {account} in realm {realm} can log in with SCRAM from now on"
+)
+MECHANISM_IDLE = Event(
+    "mechanism-idle",
+    "realm {realm} lists {mechanisms}, which its store cannot verify: not offered",
+    LogLevel.warn,
+)
 STORE_UNAVAILABLE = Event(
     "store-unavailable", "the accounts of realm {realm} cannot be asked: {reason}", LogLevel.error
 )
@@ -123,14 +131,14 @@ DIRECTORY_UNAVAILABLE = Event(
     LogLevel.warn,
 )
 SECRETS_UNREADABLE = Event(
-    "secrets-unreadable", "{account} in realm {realm} cannot use DIGEST-MD5: {reason}", LogLevel.error
+    "secrets-unreadable", "account {account} in realm {realm} cannot use DIGEST-MD5: {reason}", LogLevel.error
 )
 SCRAM_UNREADABLE = Event(
-    "scram-unreadable", "{account} in realm {realm} cannot use SCRAM: {reason}", LogLevel.error
+    "scram-unreadable", "account {account} in realm {realm} cannot use SCRAM: {reason}", LogLevel.error
 )
 HASH_UNREADABLE = Event(
     "hash-unreadable",
-    "{account} in realm {realm} cannot use its password, for its hash cannot be read: {reason}",
+    "account {account} in realm {realm} cannot use its password, for its hash cannot be read: {reason}",
     LogLevel.error,
 )
 ACCOUNT_KEYS_UNREADABLE = Event(
@@ -167,7 +175,7 @@ RETURNED = Event(
     "returned", "{queue_id} for {recipient} failed at {hop}: {reply}; its sender is told", LogLevel.warn
 )
 HELD = Event("held", "{queue_id} for {recipient} is held: {reason}; {hop} said {reply}", LogLevel.error)
-TOLD = Event("told", "{sender} is told what became of {queue_id}, by {notification}")
+TOLD = Event("told", "sender {sender} is told what became of {queue_id}, by {notification}")
 CONTENT_DAMAGED = Event("content-damaged", "{queue_id} is held, for {reason}", LogLevel.critical)
 
 # -- next hops (delivery) --------------------------------------------------------------------------
@@ -247,6 +255,19 @@ DISK_ENOUGH = Event(
 )
 CERTIFICATE_LOADED = Event("certificate-loaded", "new connections get the certificate in {file}")
 CERTIFICATE_KEPT = Event("certificate-kept", "the old certificate stays in force: {reason}", LogLevel.error)
+REVOCATIONS_LOADED = Event(
+    "revocations-loaded",
+    "new connections are held against the lists in {file}: {revoked} revoked certificates",
+)
+REVOCATIONS_KEPT = Event(
+    "revocations-kept", "the old lists of revoked certificates stay in force: {reason}", LogLevel.error
+)
+REVOCATIONS_OLD = Event(
+    "revocations-old",
+    "the list of what {issuer} has revoked, in {file}, is out of date since {end} UTC: "
+    "its client certificates are refused",
+    LogLevel.error,
+)
 
 # -- our own failures ------------------------------------------------------------------------------
 DEFECT = Event("defect", "unexpected failure in {where}", LogLevel.critical)
