@@ -23,7 +23,7 @@ version = release = __version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.graphviz"]
 autodoc_member_order = "bysource"
 graphviz_output_format = "svg"
-exclude_patterns = ["_build", "generated"]
+exclude_patterns = ["_build", "generated", "skeleton"]
 html_theme = "alabaster"
 html_theme_options = {"page_width": "1100px"}
 nitpicky = False

@@ -4,25 +4,19 @@ import json
 import sys
 from pathlib import Path
 
-from twisted.internet import reactor
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from digipoort_msa.accounts.cache import VerifiedPasswords
 from digipoort_msa.accounts.passwords import Passwords
 from digipoort_msa.accounts.realm import Realm, Realms
-from digipoort_msa.accounts.threads import Threads
 from digipoort_msa.accounts.throttle import Throttle
-from digipoort_msa.interfaces import IDelivery, IPolicy
+from digipoort_msa.interfaces import IDelivery
 from digipoort_msa.sasl.mechanism import Context
 from digipoort_msa.server.authentication import Authentication
 from digipoort_msa.smtp import reply
-from digipoort_msa.smtp.envelope import Path as MailPath
-from digipoort_msa.smtp.envelope import RcptParameters
-from digipoort_msa.smtp.reply import Refused
 from tests.account_doubles import CountingHashing, Inline, MemoryStore, Submitter, account
-from tests.account_store_contract import AccountStoreContract
 from tests.next_hop import Content, envelope
 from tests.test_delivery_maildir import ImmediatePool, ImmediateReactor
 
@@ -30,32 +24,9 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 sys.path.insert(0, str(DOCS / "examples"))
 
 from folder_delivery import Folder  # noqa: E402
-from json_store import JSONStore  # noqa: E402
-from one_domain_policy import OneDomain  # noqa: E402
 from token_mechanism import X_TOKEN  # noqa: E402
 
 HASHING = CountingHashing()
-
-
-class JSONStoreTests(AccountStoreContract, TestCase):
-    """The example store passes the suite that every store passes."""
-
-    def make(self, file: Path) -> JSONStore:
-        threads = Threads(reactor, "accounts", size=2, waiting=10)
-        self.addCleanup(threads.stop)
-        return JSONStore(self.realm, file, threads)
-
-    def make_store(self, passwords: dict[str, str], disabled: object = ()) -> JSONStore:
-        file = Path(self.mktemp())
-        document = {
-            name: {"password-hash": f"hash of {password}", "active": name not in disabled}  # type: ignore[operator]
-            for name, password in passwords.items()
-        }
-        file.write_text(json.dumps(document))
-        return self.make(file)
-
-    def make_unavailable_store(self) -> JSONStore:
-        return self.make(Path(self.mktemp()))
 
 
 class LoginTests(SynchronousTestCase):
@@ -96,20 +67,6 @@ class LoginTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         for response in (b"", b"business", b"business ", b" secret", b"x" * 600, b"\xff\xff a"):
             self.assertEqual(self.log_in(response), [reply.MALFORMED_RESPONSE], response)
-
-
-class OneDomainTests(SynchronousTestCase):
-    """The example policy."""
-
-    def test_one_domain(self) -> None:
-        policy = OneDomain()
-        verifyObject(IPolicy, policy)
-        first, same, other = (MailPath("a", domain) for domain in ("one.nl", "ONE.nl", "two.nl"))
-        so_far = envelope("b@one.nl")
-        policy.recipient("business", so_far, first, RcptParameters())
-        policy.recipient("business", so_far, same, RcptParameters())
-        refused = self.assertRaises(Refused, policy.recipient, "business", so_far, other, RcptParameters())
-        self.assertIs(refused.reply, reply.RECIPIENT_NOT_ALLOWED)
 
 
 class FolderTests(SynchronousTestCase):

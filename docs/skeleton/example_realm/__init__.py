@@ -1,0 +1,1 @@
+"""An account store and a policy for digipoort-msa."""
