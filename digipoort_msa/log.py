@@ -61,7 +61,8 @@ CONNECTED = Event("connected", "{session} connected from {peer} to {listener}")
 TLS_STARTED = Event("tls-started", "{session} TLS is up: {tls}")
 CLIENT_CERTIFICATE = Event(
     "client-certificate",
-    "{session} the client shows the certificate of {subject}, serial {serial} of {issuer}; EXTERNAL {external}",
+    "{session} the client shows the certificate of {subject}, serial {serial} of {issuer}; "
+    "EXTERNAL {external}",
 )
 CLIENT_CERTIFICATE_UNUSABLE = Event(
     "client-certificate-unusable",

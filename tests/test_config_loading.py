@@ -127,7 +127,7 @@ class Documents(SynchronousTestCase):
         self.assertEqual(
             line,
             "tls.zzz = 1: unknown key; known here: certificate, private-key, minimum-version, "
-            "client-certificates, client-ca",
+            "client-certificates, client-ca, client-crl",
         )
 
     def test_underscores(self) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.config import load
+from digipoort_msa.config.certificate import Certificate
 from digipoort_msa.config.delivery import Lmtp
 from digipoort_msa.config.policy import Policy
 from digipoort_msa.config.realm import Realm
@@ -25,9 +26,17 @@ REQUIRED = {
     (Listener, "tls"),
     (Realm, "name"),
     (Policy, "rule"),
+    (Certificate, "field"),
+    (Certificate, "pattern"),
+    (Certificate, "account"),
 }
 
-TABLES: dict[str, type[BaseModel]] = {"listener": Listener, "realm": Realm, "policy": Policy}
+TABLES: dict[str, type[BaseModel]] = {
+    "listener": Listener,
+    "realm": Realm,
+    "policy": Policy,
+    "certificate": Certificate,
+}
 
 
 class Sample(SynchronousTestCase):
@@ -66,9 +75,7 @@ class Sample(SynchronousTestCase):
             value = table[field.alias or name]
             inner = field.annotation
             if isinstance(value, list) and value and isinstance(value[0], dict):
-                self.compare(
-                    value[0], {"listener": Listener, "realm": Realm, "policy": Policy}[name], f"{key}[0]."
-                )
+                self.compare(value[0], TABLES[name], f"{key}[0].")
             elif isinstance(value, dict) and (field.default is None or isinstance(field.default, Lmtp)):
                 continue  # a realm's own table, or one that is as another
             elif isinstance(inner, type) and issubclass(inner, BaseModel):

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from twisted.internet.endpoints import serverFromString
 
 from digipoort_msa.config.delivery import Delivery, Hops
+from digipoort_msa.config.mechanisms import logins
 from digipoort_msa.config.policy import Policy
 from digipoort_msa.config.problems import Problem
 from digipoort_msa.config.queue import Notification, Queue
@@ -29,9 +30,7 @@ def across(settings: Settings) -> Iterator[Problem]:
         yield from _delivery(key, delivery)
     for key, queue in _queues(settings):
         yield from _queue(key, queue)
-    if settings.tls.client_certificates != "off" and settings.tls.client_ca is None:
-        right = f'missing; tls.client-certificates = "{settings.tls.client_certificates}" needs a PEM file'
-        yield Problem("tls.client-ca", right)
+    yield from logins(settings)
     if settings.spool.encryption_key_file is not None and find_spec("nacl") is None:
         right = "needs PyNaCl, which is not installed: install digipoort-msa[encryption]"
         yield Problem("spool.encryption-key-file", right)
@@ -145,6 +144,13 @@ def _policy(key: str, policy: Policy) -> Iterator[Problem]:
     if policy.rule == "external" and policy.external.socket is None:
         right = 'missing; it says where the milter listens: "unix:/path" or "host:port"'
         yield Problem(f"{key}.external.socket", right)
+    elif policy.rule == "rate":
+        if not policy.rate.limits:
+            yield Problem(f"{key}.rate.limits", 'missing; such as [{per = "account", messages = 100}]')
+        for index, limit in enumerate(policy.rate.limits):
+            if limit.messages is limit.octets is limit.recipients is None:
+                right = "should have messages, octets or recipients, of which it says how many"
+                yield Problem(f"{key}.rate.limits[{index}]", right)
     elif policy.rule == "plugin" and policy.plugin.name not in (installed := plugins("policies")):
         right = f"should be an installed plug-in ({', '.join(installed) or 'there is none'})"
         yield Problem(f"{key}.plugin.name", right, policy.plugin.name or "")

@@ -4,7 +4,6 @@ Whoever runs this has to be able to read them: the service's user, or root for `
 """
 
 import stat
-from base64 import b64decode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +15,16 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from digipoort_msa.config.checks import deliveries, notifications
+from digipoort_msa.config.client_authorities import (
+    authority_problems,
+    revocation_lists,
+    revocation_problems,
+)
 from digipoort_msa.config.delivery import Hops
+from digipoort_msa.config.mechanisms import asks
 from digipoort_msa.config.problems import Problem
 from digipoort_msa.config.settings import Settings
+from digipoort_msa.secret_files import encryption_keys, first_line
 
 T = TypeVar("T")
 
@@ -28,10 +34,8 @@ def in_files(settings: Settings) -> Iterator[Problem]:
     tls = settings.tls
     yield from _folder("server.state-directory", settings.server.state_directory)
     yield from _certificate_and_key(settings)
-    if tls.client_certificates != "off" and tls.client_ca is not None:
-        yield from _read("tls.client-ca", tls.client_ca, x509.load_pem_x509_certificates, "PEM certificates")[
-            1
-        ]
+    if any(asks(settings, listener) for listener in settings.listener):
+        yield from _client_authorities(tls.client_ca, tls.client_crl)
     for key, delivery in deliveries(settings):
         if delivery.to == "maildir" and delivery.maildir.directory is not None:
             yield from _folder(f"{key}.maildir.directory", delivery.maildir.directory)
@@ -49,6 +53,20 @@ def in_files(settings: Settings) -> Iterator[Problem]:
         yield from _secret(key, key_file)
 
 
+def _client_authorities(ca: Path | None, crl: Path | None) -> Iterator[Problem]:
+    authorities: list[x509.Certificate] | None = None
+    if ca is not None:
+        authorities, problems = _read(
+            "tls.client-ca", ca, x509.load_pem_x509_certificates, "PEM certificates"
+        )
+        yield from problems
+        yield from authority_problems(ca, authorities or ())
+    if crl is not None:
+        crls, problems = _read("tls.client-crl", crl, revocation_lists, "PEM lists of what is revoked")
+        yield from problems
+        yield from revocation_problems(crl, crls or (), (authorities if crls else None) or ())
+
+
 def _hops(key: str, hops: Hops) -> Iterator[Problem]:
     if hops.ca is not None and hops.tls != "none":
         yield from _read(f"{key}.ca", hops.ca, x509.load_pem_x509_certificates, "PEM certificates")[1]
@@ -58,43 +76,6 @@ def _hops(key: str, hops: Hops) -> Iterator[Problem]:
         yield from _secret(where, hops.password_file)
     if hops.certificate is not None and hops.private_key is not None:
         yield from _pair(f"{key}.certificate", hops.certificate, f"{key}.private-key", hops.private_key)[1]
-
-
-def encryption_keys(octets: bytes) -> tuple[bytes, ...]:
-    """The keys in a file, one a line, each 64 hex digits or base64: the first seals, and all of them open.
-
-    :raise ValueError: there is none, or one is neither, or not of 32 octets; the text has nothing of what is
-        in the file.
-    """
-    if not octets.isascii():
-        raise ValueError("it is not text")
-    keys = tuple(map(_encryption_key, octets.split()))
-    if not keys:
-        raise ValueError("it is empty")
-    return keys
-
-
-def _encryption_key(text: bytes) -> bytes:
-    key = bytes.fromhex(text.decode("ascii")) if len(text) == 64 else b64decode(text, validate=True)
-    if len(key) != 32:
-        raise ValueError(f"a key of {len(key)} octets")
-    return key
-
-
-def first_line(octets: bytes) -> str:
-    """The password in a file: its first line, without the line's end.
-
-    :raise ValueError: there is none; the text has nothing of what is in the file.
-    """
-    try:
-        line = octets.partition(b"\n")[0].rstrip(b"\r").decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError("it is not UTF-8") from None
-    if not line:
-        raise ValueError("it is empty")
-    if "\0" in line:  # RFC 4616 2
-        raise ValueError("it holds NUL")
-    return line
 
 
 def _read(

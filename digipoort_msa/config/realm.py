@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from digipoort_msa.config.certificate import Certificate
 from digipoort_msa.config.delivery import Delivery
 from digipoort_msa.config.policy import Policy
 from digipoort_msa.config.queue import Notification, Queue
 from digipoort_msa.config.stores.sql import Sql
 from digipoort_msa.config.tables import AddressPattern, Count, Flag, Table, Text, Wait
 
-Mechanism = Literal["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "EXTERNAL", "DIGEST-MD5", "PLAIN", "LOGIN"]
+Mechanism = Literal["EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "DIGEST-MD5", "PLAIN", "LOGIN"]
 
 
 class Realm(Table):
@@ -33,7 +34,7 @@ class Realm(Table):
     mechanisms: tuple[Mechanism, ...] = Field(
         default=("DIGEST-MD5", "PLAIN", "LOGIN"),
         min_length=1,
-        description="a list of SCRAM-SHA-256-PLUS, SCRAM-SHA-256, EXTERNAL, DIGEST-MD5, PLAIN and LOGIN",
+        description="a list of EXTERNAL, SCRAM-SHA-256-PLUS, SCRAM-SHA-256, DIGEST-MD5, PLAIN and LOGIN",
     )
     digest_md5_until: date | None = Field(
         default=None,
@@ -51,6 +52,9 @@ class Realm(Table):
         default=0.5,
         description="seconds: where the store itself verifies passwords, a refusal takes so long at least, "
         "so that it does not tell whether there is such an account",
+    )
+    certificate: tuple[Certificate, ...] = Field(
+        default=(), description="[[realm.certificate]]: rules, the first that fits decides"
     )
     addresses: dict[str, tuple[AddressPattern, ...]] = Field(
         default={},

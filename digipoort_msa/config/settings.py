@@ -27,6 +27,8 @@ from digipoort_msa.config.tables import (
     Wait,
 )
 
+ClientCertificates = Literal["off", "optional", "required"]
+
 
 class Server(Table):
     """``[server]``: the process as a whole."""
@@ -59,6 +61,9 @@ class Listener(Table):
         default=(),
         description="a list: of the realms' mechanisms, those that are offered here; empty means all",
     )
+    client_certificates: ClientCertificates | None = Field(
+        default=None, description='"off", "optional" or "required": in place of tls.client-certificates'
+    )
 
 
 class Tls(Table):
@@ -73,11 +78,16 @@ class Tls(Table):
         description='a PEM file, or "credential:NAME": the certificate\'s private key',
     )
     minimum_version: Literal["1.2", "1.3"] = Field(default="1.2", description='"1.2" or "1.3"')
-    client_certificates: Literal["off", "optional", "required"] = Field(
+    client_certificates: ClientCertificates = Field(
         default="off", description='"off", "optional" or "required": two-way TLS'
     )
     client_ca: AbsolutePath | None = Field(
-        default=None, description="a PEM file: the authorities whose client certificates count"
+        default=None, description="a PEM file: the root authorities whose client certificates count"
+    )
+    client_crl: AbsolutePath | None = Field(
+        default=None,
+        description="a PEM file: for each authority of client certificates, the list (CRL) of what it has "
+        "revoked; read again when it changes; unset means that nobody looks",
     )
 
 
@@ -185,6 +195,9 @@ class Settings(Table):
         if not isinstance(document, Mapping) or not isinstance(document.get("realm"), list):
             return document
         return {**document, "realm": [_completed(realm, document) for realm in document["realm"]]}
+
+    def client_certificates_of(self, listener: Listener) -> ClientCertificates:
+        return listener.client_certificates or self.tls.client_certificates
 
     def delivery_of(self, realm: Realm) -> Delivery:
         return realm.delivery or self.delivery

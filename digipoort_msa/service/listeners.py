@@ -14,7 +14,7 @@ from digipoort_msa.config.settings import Settings
 from digipoort_msa.interfaces import IRealms
 from digipoort_msa.server.admission import Admission
 from digipoort_msa.server.factory import SubmissionFactory
-from digipoort_msa.server.tls import ServerTLS
+from digipoort_msa.service.certificates import ListenerCertificates
 from digipoort_msa.smtp.settings import SessionSettings
 
 #: Seconds that clients have at a stop to hear the verdicts they wait for.
@@ -22,7 +22,7 @@ FAREWELL = 10.0
 
 
 def make_listeners(
-    settings: Settings, reactor: Any, realms: IRealms, tls: ServerTLS
+    settings: Settings, reactor: Any, realms: IRealms, certificates: ListenerCertificates
 ) -> "list[ListenerService]":
     """:raise ValueError: an endpoint needs a socket from systemd, and there is none."""
     limits = settings.limits
@@ -42,7 +42,7 @@ def make_listeners(
                 session_settings=session_settings,
                 realms=realms,
                 digest_hosts=hosts,
-                tls=tls,
+                tls=certificates.of(listener),
                 admission=admission,
                 implicit=listener.tls == "implicit",
                 proxied=listener.endpoint.startswith("haproxy:"),

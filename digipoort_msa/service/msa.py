@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 
 from digipoort_msa import config, log
 from digipoort_msa.config.settings import Settings
-from digipoort_msa.server.tls import ServerTLS, TLSFiles, TLSFilesError
+from digipoort_msa.server.tls import TLSFilesError
+from digipoort_msa.service.certificates import ListenerCertificates
 from digipoort_msa.service.deliveries import Deliveries
 from digipoort_msa.service.listeners import digest_hosts, make_listeners
 from digipoort_msa.service.queues import make_queues, make_spool
@@ -32,22 +33,15 @@ class SubmissionService(MultiService):
         super().__init__()
         self._settings = settings
         self._reactor = reactor
-        self.tls = ServerTLS(
-            TLSFiles(
-                settings.tls.certificate,
-                settings.tls.private_key,
-                settings.tls.minimum_version,
-                settings.tls.client_certificates,
-                settings.tls.client_ca,
-            )
-        )
+        self.certificates = ListenerCertificates(settings, reactor)
+        self.certificates.setServiceParent(self)
         self.spool = make_spool(settings, reactor)
         self.deliveries = Deliveries(settings, reactor, lambda realm: self.queues.flush(realm))
         self.queues = make_queues(settings, reactor, self.spool, self.deliveries.of)
         self._accounts = Accounts(
             settings, reactor, lambda realm: self.deliveries.intake_of(realm, self.spool)
         )
-        self.listeners = make_listeners(settings, reactor, self._accounts.realms, self.tls)
+        self.listeners = make_listeners(settings, reactor, self._accounts.realms, self.certificates)
         for listener in self.listeners:
             listener.setServiceParent(self)
 
@@ -93,14 +87,14 @@ class SubmissionService(MultiService):
         for problem in self.deliveries.reload():
             log.emit(log.CERTIFICATE_KEPT, reason=problem)
         try:
-            self.tls.reload()
+            self.certificates.reload()
             hosts = digest_hosts(self._settings)
         except (TLSFilesError, ValueError, OSError) as error:
             log.emit(log.CERTIFICATE_KEPT, reason=str(error))
         else:
             for listener in self.listeners:
                 listener.factory.digest_hosts = hosts
-            log.emit(log.CERTIFICATE_LOADED, file=str(self.tls.files.certificate))
+            log.emit(log.CERTIFICATE_LOADED, file=str(self._settings.tls.certificate))
 
 
 class TwistdService(SubmissionService):

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from digipoort_msa import log
 from digipoort_msa.accounts.cache import VerifiedPasswords
+from digipoort_msa.accounts.certificates import CertificateRule
 from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.logins import Logins
 from digipoort_msa.accounts.passwords import PasswordHashing, Passwords
@@ -111,7 +112,16 @@ class Accounts:
             refusal_time=realm.refusal_time,
             scram_iterations=realm.scram_iterations,
             prepare_scram=realm.prepare_scram,
+            certificates=tuple(
+                CertificateRule(
+                    name=rule.field, pattern=rule.pattern, account=rule.account, issuer=rule.issuer
+                )
+                for rule in realm.certificate
+            ),
         )
+        idle = rules.mechanisms - store.mechanisms - {"EXTERNAL"}
+        if idle:
+            log.emit(log.MECHANISM_IDLE, realm=realm.name, mechanisms=", ".join(sorted(idle)))
         return Realm(rules, store, self._verification, submitter, self._reactor, _today)
 
     def _facilities(self, name: str, size: int) -> Facilities:
