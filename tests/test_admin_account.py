@@ -10,6 +10,7 @@ from digipoort_msa.accounts.passwords import PasswordHashing
 from digipoort_msa.accounts.stores import open_accounts
 from digipoort_msa.admin.account import account
 from digipoort_msa.admin.console import Console
+from digipoort_msa.sasl.scram_keys import ScramKeys
 from tests.requirements import proves
 
 CONFIGURATION = """
@@ -24,6 +25,15 @@ name = "one.nl"
 [[realm]]
 name = "two.nl"
 mechanisms = ["PLAIN"]
+[[realm]]
+name = "prepared.nl"
+mechanisms = ["PLAIN"]
+prepare-scram = true
+scram-iterations = 4096
+[[realm]]
+name = "scram.nl"
+mechanisms = ["SCRAM-SHA-256-PLUS"]
+scram-iterations = 4097
 [passwords]
 memory-kib = 8
 time-cost = 1
@@ -85,6 +95,19 @@ class AccountCommandTests(SynchronousTestCase):
         self.succeed("add", "piet", "--generate", "--realm", "two.nl")
         self.assertEqual(len(self.stored("piet").digest_secrets), 2)
         self.assertEqual(self.stored("piet", "two.nl").digest_secrets, ())
+
+    def test_the_realm_decides_on_scram_keys(self):
+        """With each password: whoever is given a new one can log in with SCRAM at once."""
+        for realm, iterations in (("two.nl", None), ("prepared.nl", 4096), ("scram.nl", 4097)):
+            kept = []
+            for command, password in (("add", "geheim"), ("password", "geheimer")):
+                self.succeed(command, "piet", "--realm", realm, "--password-stdin", stdin=password)
+                kept.append(self.stored("piet", realm).scram)
+                if iterations is None:
+                    self.assertIsNone(kept[-1])
+                else:
+                    self.assertEqual(kept[-1], ScramKeys.of(password, kept[-1].salt, iterations))
+                    self.assertEqual(len({keys.salt for keys in kept}), len(kept))
 
     def test_json(self):
         added = json.loads(self.succeed("add", "piet", "--generate", "--json"))

@@ -241,7 +241,13 @@ def administration(console: Console, realm_name: str | None) -> Iterator[Adminis
             realm=realm.name, url=realm.sql.url, state_directory=settings.server.state_directory
         )
         try:
-            yield Administration(accounts, hashing, digest="DIGEST-MD5" in realm.mechanisms, realms=names)
+            yield Administration(
+                accounts,
+                hashing,
+                digest="DIGEST-MD5" in realm.mechanisms,
+                realms=names,
+                scram_iterations=realm.scram_iterations if _uses_scram(realm) else None,
+            )
         finally:
             accounts.close()
     except Unavailable as error:
@@ -250,6 +256,11 @@ def administration(console: Console, realm_name: str | None) -> Iterator[Adminis
         ) from error
     except (AccountError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def _uses_scram(realm: Realm) -> bool:
+    """Now, or soon: then whoever is given a password is given keys as well."""
+    return realm.prepare_scram or any(name.startswith("SCRAM-") for name in realm.mechanisms)
 
 
 def new_password(from_stdin: bool, generate: bool) -> str:

@@ -63,6 +63,9 @@ def recipes(sandbox: Sandbox) -> dict[str, str]:
         "gsasl (logs in, sends nothing)": f"gsasl --smtp --connect=localhost:{starttls} --x509-ca-file={ca} "
         f"--mechanism=DIGEST-MD5 --quality-of-protection=qop-auth --realm={shlex.quote(sandbox.realm)} "
         f"--authentication-id={account} --password={password} </dev/null",
+        "gsasl with SCRAM (logs in, sends nothing)": f"gsasl --smtp --connect=localhost:{starttls} "
+        f"--x509-ca-file={ca} --mechanism=SCRAM-SHA-256-PLUS "
+        f"--authentication-id={account} --password={password} </dev/null",
         "Python's smtplib": f"python3 -c {shlex.quote(_smtplib(sandbox))}",
         f"openssl s_client (then type: AUTH PLAIN {plain})": "openssl s_client -starttls smtp -crlf -quiet "
         f"-verify_return_error -verify_hostname localhost -CAfile {ca} -connect localhost:{starttls}",

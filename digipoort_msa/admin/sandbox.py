@@ -180,7 +180,12 @@ def configuration(
             {"endpoint": f"tcp:{implicit_port}:interface={HOST}", "tls": "implicit"},
         ],
         "tls": {"certificate": str(certificates.certificate), "private-key": str(certificates.private_key)},
-        "realm": [{"name": REALM, "mechanisms": ["DIGEST-MD5", "PLAIN", "LOGIN"]}],
+        "realm": [
+            {
+                "name": REALM,
+                "mechanisms": ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "DIGEST-MD5", "PLAIN", "LOGIN"],
+            }
+        ],
         "notification": {"recipients": ["*@example.nl"]},
         "delivery": {"to": "maildir", "maildir": {"directory": str(directory / "maildir")}},
     }
@@ -205,7 +210,9 @@ def _make_account(settings: Settings, password: str) -> None:
     hashing = PasswordHashing(
         memory_kib=passwords.memory_kib, time_cost=passwords.time_cost, parallelism=passwords.parallelism
     )
-    administration = Administration(accounts, hashing, digest=True, realms=[realm.name])
+    administration = Administration(
+        accounts, hashing, digest=True, realms=[realm.name], scram_iterations=realm.scram_iterations
+    )
     try:
         administration.add(ACCOUNT, password)
     except AccountError:  # it is there
