@@ -151,6 +151,18 @@ class RealmsTests(SynchronousTestCase):
         realms = Realms([realm], Throttle(self.clock.seconds), self.clock, MECHANISMS, b"nobody")
         self.assertEqual(realms.offered(CHANNEL), ("PLAIN",))
 
+    def test_a_mechanism_of_ones_own(self):
+        """It brings a password in some other way (docs/extending/sasl-mechanism)."""
+        store = MemoryStore(self.account("piet", "one.nl", "een"), mechanisms=["X-TOKEN"])
+        realms = Realms(
+            [self.realm("one.nl", ["X-TOKEN"], store)],
+            Throttle(self.clock.seconds),
+            self.clock,
+            MECHANISMS,
+            b"nobody",
+        )
+        self.assert_is(realms.login(password_credential("piet", "een"), HERE, "X-TOKEN"), "piet", "one.nl")
+
     def test_a_mechanism_of_another_realm(self):
         """PLAIN is offered by some realms; that opens nothing in one that does not."""
         login = self.login("piet@digests.nl", "x")

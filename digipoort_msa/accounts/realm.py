@@ -38,7 +38,6 @@ from digipoort_msa.sasl.scram_keys import ScramKeys
 Credential = Any  # provides an interface of digipoort_msa.sasl.credentials
 
 _DIGEST = frozenset({"DIGEST-MD5"})
-_PASSWORD = frozenset({"PLAIN", "LOGIN"})
 _SCRAM = frozenset({"SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"})
 _CERTIFICATE = frozenset({"EXTERNAL"})
 
@@ -86,7 +85,7 @@ class Realm:
             checkers.append(CertificateChecker(self.name, store, self._certificates))
         if self._mechanisms & _DIGEST:
             checkers.append(DigestChecker(self.name, store, today))
-        if self._mechanisms & _PASSWORD:
+        if self._mechanisms - _DIGEST - _SCRAM - _CERTIFICATE:  # PLAIN, LOGIN, or one of an engineer's own
             if store.verifies:
                 cache = passwords.cache
                 checkers.append(
