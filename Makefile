@@ -40,7 +40,8 @@ bench: .venv/development
 	@touch $@
 
 .venv/development: setup.cfg pyproject.toml | .venv/bin/pip
-	$(BIN)/pip install --quiet --editable '.[test,lint,docs,postgresql,mariadb,dns]'
+	.ci/debian-packages $$(cat .ci/build-packages)
+	$(BIN)/pip install --quiet --editable '.[test,lint,docs,postgresql,mariadb,ldap,dns]'
 	@touch $@ .venv/installed
 
 # Debian's python3 makes no virtual environment without python3-venv.

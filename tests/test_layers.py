@@ -45,7 +45,8 @@ THEIRS = {
     "log_lines": TWISTED,
     "interfaces": {"attrs", "zope"},
     "config": TWISTED | {"pydantic", "pydantic_core", "sqlalchemy", "cryptography", "re2"},
-    "accounts": TWISTED | {"passlib", "sqlalchemy", "cryptography", "psycopg"},
+    "accounts": TWISTED
+    | {"passlib", "sqlalchemy", "cryptography", "psycopg", "ldap", "OpenSSL", "service_identity"},
     "policy": TWISTED | {"re2"},
     "spool": TWISTED | {"nacl"},
     "delivery": TWISTED | {"OpenSSL", "service_identity", "cryptography", "scramp", "dns"},

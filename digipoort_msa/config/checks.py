@@ -18,6 +18,7 @@ from digipoort_msa.config.problems import Problem
 from digipoort_msa.config.queue import Notification, Queue
 from digipoort_msa.config.realm import Realm
 from digipoort_msa.config.settings import Settings
+from digipoort_msa.config.stores import ldap
 from digipoort_msa.config.tables import host_and_port
 
 
@@ -135,8 +136,11 @@ def _store(key: str, realm: Realm) -> Iterator[Problem]:
     if realm.store == "sql":
         if realm.sql.url is not None and (fault := _url_fault(realm.sql.url)):
             yield Problem(f"{key}.sql.url", fault, realm.sql.url)
+    elif realm.store == "ldap":
+        yield from ldap.problems(f"{key}.ldap", realm.ldap, realm.mechanisms)
     elif realm.store not in (installed := plugins("stores")):
-        right = "should be sql or an installed plug-in" + (f" ({', '.join(installed)})" if installed else "")
+        names = f" ({', '.join(installed)})" if installed else ""
+        right = f"should be sql, ldap or an installed plug-in{names}"
         yield Problem(f"{key}.store", right, realm.store)
 
 

@@ -24,6 +24,7 @@ from digipoort_msa.config.delivery import Hops
 from digipoort_msa.config.mechanisms import asks
 from digipoort_msa.config.problems import Problem
 from digipoort_msa.config.settings import Settings
+from digipoort_msa.config.stores.ldap import Ldap
 from digipoort_msa.secret_files import encryption_keys, first_line
 
 T = TypeVar("T")
@@ -36,6 +37,9 @@ def in_files(settings: Settings) -> Iterator[Problem]:
     yield from _certificate_and_key(settings)
     if any(asks(settings, listener) for listener in settings.listener):
         yield from _client_authorities(tls.client_ca, tls.client_crl)
+    for index, realm in enumerate(settings.realm):
+        if realm.store == "ldap":
+            yield from _ldap(f"realm[{index}].ldap", realm.ldap)
     for key, delivery in deliveries(settings):
         if delivery.to == "maildir" and delivery.maildir.directory is not None:
             yield from _folder(f"{key}.maildir.directory", delivery.maildir.directory)
@@ -65,6 +69,15 @@ def _client_authorities(ca: Path | None, crl: Path | None) -> Iterator[Problem]:
         crls, problems = _read("tls.client-crl", crl, revocation_lists, "PEM lists of what is revoked")
         yield from problems
         yield from revocation_problems(crl, crls or (), (authorities if crls else None) or ())
+
+
+def _ldap(key: str, ldap: Ldap) -> Iterator[Problem]:
+    if ldap.ca is not None:
+        yield from _read(f"{key}.ca", ldap.ca, x509.load_pem_x509_certificates, "PEM certificates")[1]
+    if ldap.password_file is not None:
+        where = f"{key}.password-file"
+        yield from _read(where, ldap.password_file, first_line, "a password as its first line")[1]
+        yield from _secret(where, ldap.password_file)
 
 
 def _hops(key: str, hops: Hops) -> Iterator[Problem]:

@@ -41,4 +41,12 @@ def _sql(realm: Realm, facilities: Facilities) -> IAccountStore:
     return accounts.for_reactor(facilities.threads)
 
 
-STORES: Mapping[str, Callable[[Realm, Facilities], IAccountStore]] = {"sql": _sql}
+def _ldap(realm: Realm, facilities: Facilities) -> IAccountStore:
+    try:
+        from digipoort_msa.service.directories import open_directory
+    except ImportError as error:
+        raise ValueError(f"needs python-ldap: install digipoort-msa[ldap] ({error})") from error
+    return open_directory(realm.name, realm.ldap, facilities.reactor)
+
+
+STORES: Mapping[str, Callable[[Realm, Facilities], IAccountStore]] = {"sql": _sql, "ldap": _ldap}
