@@ -27,7 +27,8 @@ class Trust:
         self._now = now
         self.entries = entries
         self._changed: set[Key] | None = set()
-        self._until: OrderedDict[_Account, OrderedDict[str, float]] = OrderedDict()
+        # Each account's few sources are in the order of their last logins: a dict has half of the size.
+        self._until: OrderedDict[_Account, dict[str, float]] = OrderedDict()
         self._known: dict[str, tuple[int, float]] = {}  # source: of how many accounts, and until when at most
         self._size = 0
 
@@ -60,8 +61,7 @@ class Trust:
         realm, account, source = key
         sources = self._until.get((realm, account))
         if sources is not None and source in sources:
-            del sources[source]
-            self._dropped((realm, account), source)
+            self._drop((realm, account), source)
 
     def current(self) -> Iterator[Key]:
         """Those that are trusted now."""
@@ -86,24 +86,24 @@ class Trust:
     def _put(self, key: Key, until: float) -> None:
         realm, account, source = key
         owner = (realm, account)
-        sources = self._until.setdefault(owner, OrderedDict())
+        sources = self._until.setdefault(owner, {})
         of, known_until = self._known.get(source, (0, 0.0))
-        if source not in sources:
+        if sources.pop(source, None) is None:
             of += 1
             self._size += 1
         self._known[source] = (of, max(until, known_until))
         sources[source] = until
-        sources.move_to_end(source)
         self._until.move_to_end(owner)
         self._mark(key)
         if len(sources) > _SOURCES:
-            self._dropped(owner, sources.popitem(last=False)[0])
+            self._drop(owner, next(iter(sources)))
         if self._size > self.entries:
             longest = next(iter(self._until))
-            self._dropped(longest, self._until[longest].popitem(last=False)[0])
+            self._drop(longest, next(iter(self._until[longest])))
 
-    def _dropped(self, owner: _Account, source: str) -> None:
+    def _drop(self, owner: _Account, source: str) -> None:
         """A source is no longer among an account's."""
+        del self._until[owner][source]
         self._size -= 1
         if not self._until[owner]:
             del self._until[owner]
