@@ -96,28 +96,29 @@ class FailureTests(MilterTestCase):
                 self.assertEqual(one.seconds, seconds)
                 self.assertNothingLeft(asked)
 
-    def test_closed_between_two_steps(self) -> None:
-        """While the client says nothing."""
-        asked = Asked()
-        one = asked.begin()
-        self.assertEqual(one.sender(), "")
-        transport, conversation = asked.script.connections[0]
-        conversation.closed = True
-        asked.script.pump()
-        self.assertTrue(transport.lost)
-        self.assertEqual([one.recipient(), one.recipient()], [UNAVAILABLE] * 2)
-        self.assertEqual([one.open(), one.write(MESSAGE), one.complete()], ["", "", UNAVAILABLE])
-        self.assertNothingLeft(asked)
-
-    def test_it_speaks_unasked(self) -> None:
-        asked = Asked()
-        one = asked.begin()
-        self.assertEqual(one.sender(), "")
-        transport, _ = asked.script.connections[0]
-        transport.protocol.dataReceived(ACCEPT)
-        self.assertTrue(transport.lost)
-        self.assertEqual(one.recipient(), UNAVAILABLE)
-        self.assertNothingLeft(asked)
+    def test_gone_while_nothing_was_asked(self) -> None:
+        """The client may have kept it waiting: that gets no message past it, and does it no harm."""
+        for answer in (None, ACCEPT):
+            for passes in (False, True):
+                for moments in (0, 1, 2, 3):
+                    asked = Asked(passes=passes)
+                    one = asked.begin()
+                    self.assertEqual(one.sender(), "")
+                    for ask in (one.recipient, one.open, lambda: one.write(b"A: b\r\n\r\n"))[:moments]:  # noqa: B023
+                        self.assertEqual(ask(), "")
+                    transport, conversation = asked.script.connections[0]
+                    if answer is None:
+                        conversation.closed = True
+                        asked.script.pump()
+                    else:
+                        transport.protocol.dataReceived(answer)
+                    self.assertTrue(transport.lost)
+                    if moments == 0:
+                        self.assertEqual([one.recipient(), one.recipient()], [UNAVAILABLE] * 2)
+                    self.assertEqual([one.open(), one.write(MESSAGE), one.complete()], ["", "", UNAVAILABLE])
+                    self.assertEqual(self.events(log.MILTER_PASSED_OVER.name), [])
+                    self.assertEqual(asked.milter.health._breaks, 0)
+                    self.assertNothingLeft(asked)
 
     def test_it_takes_nothing(self) -> None:
         """It does not answer parts of the body, and reads none."""

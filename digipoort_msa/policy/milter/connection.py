@@ -16,7 +16,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from digipoort_msa.policy.milter.packets import MilterError, Packet, PacketReader
+from digipoort_msa.policy.milter.packets import MilterError, MilterLost, Packet, PacketReader
 
 _MOST_PACKETS = 10_000  # in one connection: a milter that wants many changes sends hundreds
 _LEAVE = 10.0  # seconds for it to take our last words
@@ -27,6 +27,7 @@ class MilterConnection(Protocol):
     """One connection.
 
     :ivar closed: a Deferred that fires with ``None`` when the connection is gone.
+    :ivar full: it is slow to take what it is told: :meth:`room` is to be waited for.
     """
 
     transport: Any
@@ -38,9 +39,10 @@ class MilterConnection(Protocol):
         self._packets: deque[Packet] = deque()
         self._came = 0
         self._due = 0  # answers that were asked for
-        self._failure: str | None = None
-        self._waiting: Deferred[None] | None = None
-        self._paused: Deferred[None] | None = None
+        self._failure: MilterError | None = None
+        self._waiting: Deferred[None] | None = None  # the dialogue, for a packet
+        self._room: Deferred[None] | None = None  # the dialogue, until the transport takes more
+        self.full = False
         self._leaving: Any = None  # the delayed call that ends a leave-taking
 
     # -- the dialogue's side ------------------------------------------------------------------------
@@ -71,33 +73,29 @@ class MilterConnection(Protocol):
 
         :raise MilterError: there is more, and nothing else was asked.
         """
-        self._due -= 1
-        if self._packets and not self._due:
+        if self._packets and self._due == 1:
             self.fail("it said more than it was asked")
             self._check()
+        self._due -= 1
 
     @property
     def busy(self) -> bool:
         """Is an answer due, or has it still to take what it was told?"""
-        return self._due > 0 or self._paused is not None
-
-    @property
-    def full(self) -> bool:
-        """Is it slow to take what it is told?  Then :meth:`room` is to be waited for."""
-        return self._paused is not None
+        return self._due > 0 or self.full
 
     async def room(self, seconds: float) -> None:
         """
         :raise MilterError: it took nothing for so long.
         """
         self._check()
-        if self._paused is not None:
-            await self._wait(self._paused, seconds, f"it took nothing for {seconds:g} s")
+        if self.full:
+            self._room = Deferred()
+            await self._wait(self._room, seconds, f"it took nothing for {seconds:g} s")
 
     def leave(self, octets: bytes) -> None:
         """Say these last words, and close."""
         if self._failure is None:
-            self._failure = "the connection was closed"
+            self._failure = MilterError("the connection was closed")
             self.transport.write(octets)
             self.transport.unregisterProducer()
             self._leaving = self._reactor.callLater(_LEAVE, self.transport.abortConnection)
@@ -106,9 +104,9 @@ class MilterConnection(Protocol):
     def fail(self, reason: str) -> None:
         """Drop the connection at once."""
         if self._failure is None:
-            self._failure = reason
+            self._failure = self._error(reason)
             self.transport.abortConnection()
-            self._wake()
+            self._wake(self._failure)
 
     def abort(self) -> None:
         """Drop the connection at once, last words or not: nobody waits for it any more."""
@@ -125,24 +123,22 @@ class MilterConnection(Protocol):
             self.fail("it was given up")
             raise
         finally:
-            self._waiting = None
+            self._waiting = self._room = None
             if deadline.active():
                 deadline.cancel()
 
-    def _wake(self) -> None:
-        """Something came, or went wrong: whoever waits goes on."""
-        waiting, self._waiting = self._waiting, None
-        paused, self._paused = self._paused, None
-        for one in (waiting, paused):
-            if one is not None and not one.called:
-                if self._failure is not None:
-                    one.errback(MilterError(self._failure))
-                else:
-                    one.callback(None)
-
     def _check(self) -> None:
         if self._failure is not None:
-            raise MilterError(self._failure)
+            raise type(self._failure)(str(self._failure))  # each with a traceback of its own
+
+    def _error(self, reason: str) -> MilterError:
+        return MilterError(reason) if self._due or self._room else MilterLost(reason)
+
+    def _wake(self, failure: MilterError) -> None:
+        waiting = self._waiting or self._room
+        self._waiting = self._room = None
+        if waiting is not None and not waiting.called:
+            waiting.errback(failure)
 
     # -- the transport's side -----------------------------------------------------------------------
 
@@ -176,18 +172,18 @@ class MilterConnection(Protocol):
             self._leaving.cancel()
         if self._failure is None:
             done = reason.check(ConnectionDone)
-            self._failure = "it closed the connection" if done else reason.getErrorMessage()
-            self._wake()
+            self._failure = self._error("it closed the connection" if done else reason.getErrorMessage())
+            self._wake(self._failure)
         self.closed.callback(None)
 
     def pauseProducing(self) -> None:
-        if self._paused is None:
-            self._paused = Deferred()
+        self.full = True
 
     def resumeProducing(self) -> None:
-        paused, self._paused = self._paused, None
-        if paused is not None and not paused.called:
-            paused.callback(None)
+        self.full = False
+        room, self._room = self._room, None
+        if room is not None:
+            room.callback(None)
 
     def stopProducing(self) -> None:
         """The connection is about to be lost: ``connectionLost`` tells the dialogue."""

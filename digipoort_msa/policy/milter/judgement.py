@@ -4,8 +4,8 @@ What becomes of a message is always said to its sender (D2): a milter that disca
 refused, since nothing here would keep it.  Where the milter fails, ``refuse`` is 451, and ``pass`` lets the
 message through and says so in the log.
 
-Two things are never let through on account of a failure, since a client could bring them about at will: a
-header section that a milter cannot be told, and anything that the milter had decided before it failed.
+Two things are never let through, since a client could bring them about at will: a header section that a
+milter cannot be told, and a milter that went away while it was waiting for the client.
 """
 
 from collections.abc import Coroutine, Mapping
@@ -23,7 +23,7 @@ from digipoort_msa.policy.milter import packets, told
 from digipoort_msa.policy.milter.content import Content
 from digipoort_msa.policy.milter.content import told as told_field
 from digipoort_msa.policy.milter.milter import NO_MACROS, Dialogue, Milter
-from digipoort_msa.policy.milter.packets import Answer, Kind, MilterError, Step
+from digipoort_msa.policy.milter.packets import Answer, Kind, MilterError, MilterLost, Step
 from digipoort_msa.policy.rule import Judgement, Rule, Waiting
 from digipoort_msa.smtp import reply
 from digipoort_msa.smtp.envelope import Envelope, MailParameters, Path, RcptParameters, Trace
@@ -192,7 +192,7 @@ class _Judgement(Judgement):
         except HeaderFault as fault:
             self._settle(_faulty(fault))
         except MilterError as error:
-            self._failed(str(error))
+            self._failed(error)
         except CancelledError:
             if not self._settled:  # else it is an abort
                 self._waiting = None
@@ -210,12 +210,15 @@ class _Judgement(Judgement):
         if dialogue is not None:
             dialogue.leave()
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, error: MilterError) -> None:
         milter = self._rule.milter
+        refused = Refused(reply.FILTER_UNAVAILABLE, f"milter {milter.name}: {error}")
+        if isinstance(error, MilterLost):
+            self._settle(refused)
+            return
         if self._dialogue is not None:  # else it did not come to a transaction
-            milter.health.broke(reason)
-        cause = f"milter {milter.name}: {reason}"
-        self._unasked(Refused(reply.FILTER_UNAVAILABLE, cause), reason)
+            milter.health.broke(str(error))
+        self._unasked(refused, str(error))
 
     def _too_big(self, size: int) -> bool:
         most = self._rule.maximum_size

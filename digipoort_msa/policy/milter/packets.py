@@ -49,6 +49,10 @@ class MilterError(Exception):
     """A milter cannot be asked, or does not answer as it should; the text says how, printable."""
 
 
+class MilterLost(MilterError):
+    """The dialogue ended while nothing was asked: the client may have kept the milter waiting."""
+
+
 @frozen
 class Step:
     """One moment of a transaction that a milter is told of."""
