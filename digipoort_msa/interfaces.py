@@ -53,7 +53,7 @@ class MechanismRetired(Exception):
     """
 
     def __init__(self, mechanism: str, since: date) -> None:
-        super().__init__(f"{mechanism} is switched off for this account since {since}")
+        super().__init__(f"{mechanism} is switched off for this account; its last day was {since}")
         self.mechanism = mechanism
         self.since = since
 
@@ -143,6 +143,13 @@ class IAccountStore(Interface):
 
         :return: ``None``, or a Deferred that fires when all is let go of.
         """
+
+
+class IEvenStore(IAccountStore):
+    """A store that tells nothing by its clock: it takes as long for a name it has not as for one it has, and
+    its password hashes are all of the current kind.  Refusals of all other stores are levelled (A5), so that
+    a store need not be this one.
+    """
 
 
 class IPasswordVerifier(IAccountStore):

@@ -234,7 +234,10 @@ class MSATestCase(_Events, TestCase):
 class SecureTransport(StringTransport):
     """Stands in for the TLS layer after its handshake."""
 
+    @define
     class _Handle:
+        _certificate: object
+
         def get_protocol_version_name(self) -> str:
             return "TLSv1.3"
 
@@ -242,15 +245,16 @@ class SecureTransport(StringTransport):
             return "TLS_AES_256_GCM_SHA384"
 
         def get_peer_certificate(self, *, as_cryptography: bool) -> object:
-            return None
+            return self._certificate
 
+    certificate: object = None  # the client's
     aborted = False
 
     def resumeProducing(self) -> None:
         self.producerState = "producing"  # the TLS layer reads for its own end after loseConnection too
 
     def getHandle(self) -> object:
-        return self._Handle()
+        return self._Handle(self.certificate)
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -272,11 +276,22 @@ class ClockTestCase(_Events, SynchronousTestCase):
         self.factory = make_factory(self.clock, realms, **options)
         return self.factory
 
-    def connect(self, address: str = "192.0.2.1", *, secure: bool = True, handshake: bool = True) -> "Wire":
-        """A connection to ``self.factory``, or to a fresh server; its greeting is read."""
+    def connect(
+        self,
+        address: str = "192.0.2.1",
+        *,
+        secure: bool = True,
+        handshake: bool = True,
+        certificate: object = None,
+    ) -> "Wire":
+        """A connection to ``self.factory``, or to a fresh server; its greeting is read.
+
+        :param certificate: ``x509.Certificate``, what the client shows.
+        """
         factory = getattr(self, "factory", None) or self.server()
         protocol = SubmissionProtocol(Connection(factory, "S1"), under_tls=secure)
         transport = SecureTransport(peerAddress=IPv4Address("TCP", address, 50000))
+        transport.certificate = certificate
         protocol.makeConnection(transport)
         if secure and handshake and not transport.disconnecting:
             protocol.handshakeCompleted()
