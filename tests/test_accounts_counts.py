@@ -77,5 +77,12 @@ class LeakyCountsTests(SynchronousTestCase):
         self.assertIsNone(self.counts.take_changes())
         self.counts.add(K)
         self.assertEqual(self.counts.take_changes(), {K, key(4)})
-        self.counts.mark_all()
+        self.counts.give_back(None)
         self.assertIsNone(self.counts.take_changes())
+
+    def test_changes_that_were_not_kept(self):
+        self.counts.add(K)
+        taken = self.counts.take_changes()
+        self.counts.add(key(1))
+        self.counts.give_back(taken)
+        self.assertEqual(self.counts.take_changes(), {K, key(1)})

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from digipoort_msa.accounts.administration import Administration
+from digipoort_msa.accounts.ledger import Ledger
 from digipoort_msa.accounts.passwords import PasswordHashing
 from digipoort_msa.accounts.stores import open_accounts
 from digipoort_msa.config.realm import Realm
@@ -34,7 +35,7 @@ from digipoort_msa.spool.schema import SpoolError
 from tests.configurations import with_files
 from tests.msa import MSATestCase
 from tests.msa_certificates import certificates
-from tests.msa_client import ACCOUNT, MESSAGE, PASSWORD, Client, client_context, stuffed
+from tests.msa_client import ACCOUNT, MESSAGE, PASSWORD, Client, client_context, plain, stuffed
 from tests.requirements import proves
 
 REALM = "overheidstransactiepoort.nl"
@@ -92,6 +93,34 @@ def client_context_for(ca: Path) -> Any:
     context = client_context()
     context.load_verify_locations(ca)
     return context
+
+
+class RestartTests(ServiceTestCase):
+    @proves("A8")
+    async def test_failed_logins_are_counted_on(self) -> None:
+        """Over a restart; and what the account used is written down."""
+        settings = self.settings(
+            limits={"login-failures-per-account-and-address": 2, "login-first-delay": 0.0}
+        )
+        self.add_account(settings)
+
+        def script(passwords: tuple[str, ...]) -> list[str]:
+            with self.client(self.ports()["implicit"], implicit=True) as client:
+                client.reply()
+                client.ask("EHLO x.nl")
+                return [client.ask(f"AUTH PLAIN {plain(password=one)}")[:3] for one in passwords]
+
+        service = self.start(settings)
+        self.assertEqual(await self.run_client(script, ("wrong", PASSWORD)), ["535", "235"])
+        await service.stopService()
+        service = self.start(settings)
+        self.assertEqual(await self.run_client(script, ("wrong",)), ["535"])
+        await service.stopService()
+        self.start(settings)
+        self.assertEqual(await self.run_client(script, (PASSWORD,)), ["421"])
+        ledger = Ledger(settings.server.state_directory, working=False)
+        self.addCleanup(ledger.close)
+        self.assertEqual(list(ledger.usage(REALM)), [(REALM, ACCOUNT, "PLAIN")])
 
 
 class RunTests(ServiceTestCase):

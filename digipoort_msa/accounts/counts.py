@@ -5,7 +5,7 @@ count of before a restart is right as soon as that moment is known.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 #: (realm, account, source); "" for what a count does not go by.
 Key = tuple[str, str, str]
@@ -70,9 +70,13 @@ class LeakyCounts:
         changed, self._changed = self._changed, set()
         return changed
 
-    def mark_all(self) -> None:
+    def give_back(self, keys: Iterable[Key] | None) -> None:
         """What was taken has not been kept."""
-        self._changed = None
+        if keys is None:
+            self._changed = None
+        else:
+            for key in keys:
+                self._mark(key)
 
     def _mark(self, key: Key) -> None:
         if self._changed is not None:

@@ -130,8 +130,10 @@ class Logins:
         """It stays in memory, and is tried again."""
         self.usage.give_back(changes.usage)
         self._fulfilled += changes.wishes
-        for record in self.throttle.records.values():
-            record.mark_all()
+        for kind, record in self.throttle.records.items():
+            record.give_back(
+                None if changes.whole else [key for of, key, _ in changes.standing if of is kind]
+            )
         if not failure.check(LedgerError):
             log.failure(log.DEFECT, failure, where="the ledger of logins")
         elif not self._failing:

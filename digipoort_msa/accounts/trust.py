@@ -7,7 +7,7 @@ longest loses one.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from digipoort_msa.accounts.counts import Key
 
@@ -76,9 +76,13 @@ class Trust:
         changed, self._changed = self._changed, set()
         return changed
 
-    def mark_all(self) -> None:
+    def give_back(self, keys: Iterable[Key] | None) -> None:
         """What was taken has not been kept."""
-        self._changed = None
+        if keys is None:
+            self._changed = None
+        else:
+            for key in keys:
+                self._mark(key)
 
     def __len__(self) -> int:
         return self._size
