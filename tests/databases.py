@@ -38,13 +38,15 @@ class OnServer(OnSQLite):
     def without_accounts(self) -> URL:
         """Much sooner there than a new one."""
         url = self.server().standing()
-        with self.engine(url).begin() as connection:
+        engine = self.engine(url)
+        with engine.begin() as connection:
             there = set(TABLES) & set(inspect(connection).get_table_names())
             if len(there) == len(TABLES):
                 connection.execute(text("DELETE FROM account"))
             else:  # a test has made away with one
                 for table in there:
                     connection.execute(text(f"DROP TABLE {table}"))
+        engine.dispose()
         return url
 
 

@@ -156,19 +156,20 @@ def _sqlite_options(url: URL) -> dict[str, Any]:
 
 
 def _postgresql_options(url: URL) -> dict[str, Any]:
-    milliseconds = 1000 * _SERVERS_SECONDS
+    milliseconds = int(1000 * _SERVERS_SECONDS)
     return {
         "pool_pre_ping": True,
         "pool_timeout": SECONDS,
         "connect_args": {
-            "connect_timeout": SECONDS,
+            "connect_timeout": max(2, int(SECONDS)),  # libpq knows no less
             "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
         },
     }
 
 
 def _mariadb_options(url: URL) -> dict[str, Any]:
-    limits = f"lock_wait_timeout={_SERVERS_SECONDS}, innodb_lock_wait_timeout={_SERVERS_SECONDS}"
+    whole = max(1, int(_SERVERS_SECONDS))
+    limits = f"lock_wait_timeout={whole}, innodb_lock_wait_timeout={whole}"
     return {
         "pool_pre_ping": True,
         "pool_timeout": SECONDS,

@@ -116,7 +116,8 @@ def _alone(engine: Engine) -> Iterator[Connection]:
                 try:
                     yield connection
                 except BaseException:
-                    connection.exec_driver_sql("ROLLBACK")
+                    if not connection.invalidated:
+                        connection.exec_driver_sql("ROLLBACK")
                     raise
                 connection.exec_driver_sql("COMMIT")
         case "postgresql":
