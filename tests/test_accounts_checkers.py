@@ -178,7 +178,9 @@ class DigestCheckerTests(SynchronousTestCase):
         self.successResultOf(self.ask("piet"))
         self.today = date(2026, 1, 6)
         failure = self.failureResultOf(self.ask("piet"), MechanismRetired)
-        self.assertEqual(str(failure.value), "DIGEST-MD5 is switched off for this account since 2026-01-05")
+        self.assertEqual(
+            str(failure.value), "DIGEST-MD5 is switched off for this account; its last day was 2026-01-05"
+        )
         self.failureResultOf(self.ask("piet", b"x" * 16), UnauthorizedLogin)
 
     @proves("A5")
