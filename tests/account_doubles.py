@@ -7,7 +7,7 @@ from zope.interface import implementer
 
 from digipoort_msa.accounts.account import Account, Status
 from digipoort_msa.accounts.passwords import PasswordHashing
-from digipoort_msa.interfaces import ISubmitter, IUpgradableAccountStore
+from digipoort_msa.interfaces import IEvenStore, ISubmitter, IUpgradableAccountStore
 from digipoort_msa.sasl.credentials import PasswordCredential
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -32,7 +32,7 @@ class CountingHashing(PasswordHashing):
         return super().verify(password, password_hash)
 
 
-@implementer(IUpgradableAccountStore)
+@implementer(IUpgradableAccountStore, IEvenStore)
 class MemoryStore:
     """A store of accounts that are given."""
 
@@ -66,9 +66,7 @@ class Submitter:
         self.account = identity.name
 
 
-def account(
-    name="piet", realm="one.nl", status=Status.ACTIVE, password_hash="", digest_secrets=(), **fields
-):
+def account(name="piet", realm="one.nl", status=Status.ACTIVE, password_hash="", digest_secrets=(), **fields):
     return Account(
         name=name,
         realm=realm,

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from digipoort_msa.accounts.cache import VerifiedPasswords
 from digipoort_msa.accounts.passwords import PasswordHashing, Passwords
-from digipoort_msa.accounts.threads import Threads
+from digipoort_msa.threads import Threads
 from tests.account_doubles import CountingHashing, Inline, account
 from tests.requirements import proves
 
@@ -116,6 +116,14 @@ class PasswordsTests(SynchronousTestCase):
         self.assertFalse(self.cache.knows(old, "password", "geheim"))
         self.assertTrue(self.cache.knows(account(password_hash=upgraded), "password", "geheim"))
         self.assertIsNone(self.verify(self.piet, "geheim").upgraded)
+
+    def test_what_nobody_keeps_is_not_made(self):
+        old = account(password_hash=CountingHashing(time_cost=2).hash("geheim"))
+        self.hashing.hash = None
+        for _ in range(2):
+            verdict = self.successResultOf(self.passwords.verify(old, "geheim", "password", upgrade=False))
+            self.assertEqual((verdict.accepted, verdict.upgraded), (True, None))
+        self.assertEqual(self.hashing.verifications, 1)  # the cache knows it by the hash that stays
 
 
 class ReactorTests(TestCase):

@@ -24,9 +24,9 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from zope.interface import implementer
 
 from digipoort_msa.accounts.account import Account
-from digipoort_msa.accounts.checkers import refusal
 from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.names import local_name
+from digipoort_msa.accounts.refusals import refusal
 from digipoort_msa.sasl.certificate import ClientCertificate
 from digipoort_msa.sasl.credentials import ICertificateCredential
 from digipoort_msa.sasl.identity import MAXIMUM_OCTETS

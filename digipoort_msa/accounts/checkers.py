@@ -12,7 +12,6 @@ from datetime import date
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, inlineCallbacks
 from zope.interface import implementer
 
@@ -21,6 +20,7 @@ from digipoort_msa.accounts.account import Account
 from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.names import local_name
 from digipoort_msa.accounts.passwords import Passwords, Verdict
+from digipoort_msa.accounts.refusals import refusal
 from digipoort_msa.accounts.seal import SECRET
 from digipoort_msa.interfaces import MechanismRetired, Unavailable
 from digipoort_msa.sasl.credentials import IDigestCredential, IPasswordCredential, IScramCredential
@@ -56,7 +56,11 @@ class PasswordChecker:
         account: Account | None = yield self._store.account(local_name(credentials.username, self._realm))
         usable = account if account is not None and account.may_log_in else None
         verdict = yield self._passwords.verify(
-            usable, credentials.password, "password", self._scram_iterations
+            usable,
+            credentials.password,
+            "password",
+            upgrade=self._store.upgrades,
+            scram_iterations=self._scram_iterations,
         )
         if usable is None or not verdict.accepted:
             raise refusal(account, "the password is wrong")
@@ -130,15 +134,3 @@ class ScramChecker:
         if account is not None and account.may_log_in and kept is None:
             raise refusal(account, "no SCRAM keys are kept for it; a login with PLAIN or LOGIN makes them")
         raise refusal(account, "the password is wrong")
-
-
-def refusal(account: Account | None, wrong: str) -> UnauthorizedLogin:
-    """Why a login is refused, for the log.
-
-    :param wrong: the cause where the account itself is in order.
-    """
-    if account is None:
-        return UnauthorizedLogin("there is no such account")
-    if not account.may_log_in:
-        return UnauthorizedLogin(f"the account is {account.status.value}")
-    return UnauthorizedLogin(wrong)

@@ -17,6 +17,7 @@ from digipoort_msa import log
 from digipoort_msa.accounts.account import Account, Status
 from digipoort_msa.interfaces import (
     IAccountStore,
+    IEvenStore,
     IPasswordVerifier,
     IUpgradableAccountStore,
     Unavailable,
@@ -42,6 +43,7 @@ class GuardedStore:
         self.mechanisms = frozenset(store.mechanisms)
         self.verifies = IPasswordVerifier.providedBy(store)  # itself; else it yields hashes
         self.upgrades = IUpgradableAccountStore.providedBy(store)  # else :meth:`upgrade` does nothing
+        self.is_even = IEvenStore.providedBy(store)  # else refusals are levelled: see :mod:`.refusals`
 
     def account(self, username: str) -> "Deferred[Account | None]":
         return self._ask(self._store.account, username).addCallback(self._checked, username)

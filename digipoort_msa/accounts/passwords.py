@@ -6,8 +6,9 @@ anew at the next login that proves the password.
 To a client, and to its clock, these are the same: an unknown name, an account that may not log in, an account
 without a usable hash, and a wrong password.  Each costs exactly one verification; where there is no hash
 to verify against, a hash of the current parameters that nobody knows the password of stands in.  The cache
-(:mod:`.cache`) only ever shortens the way of a *right* password.  One difference remains: a hash
-that waits for its upgrade costs what its own scheme costs.
+(:mod:`.cache`) only ever shortens the way of a *right* password.  One difference remains: a hash that is not
+of the current kind costs what its own scheme costs.  In our own tables it waits for its upgrade; of other
+stores all refusals are levelled (:mod:`.refusals`).
 
 A verification takes tens of milliseconds and MiB, so it runs in a small pool of its own.  What is made anew
 of a right password, a hash or SCRAM keys, is made in the same call: it is once for each account, and waiting
@@ -83,22 +84,35 @@ class Passwords:
         self._nobodys_hash = hashing.hash(secrets.token_urlsafe(32))
 
     def verify(
-        self, account: Account | None, password: str, mechanism: str, scram_iterations: int | None = None
+        self,
+        account: Account | None,
+        password: str,
+        mechanism: str,
+        *,
+        upgrade: bool = True,
+        scram_iterations: int | None = None,
     ) -> "Deferred[Verdict]":
         """Is ``password`` the account's?
 
         :param account: just read from its store; ``None`` (unknown, or may not log in) costs the same.
         :param mechanism: the kind of credential, which is part of the cache's key.
+        :param upgrade: make an outdated hash anew; not where the store cannot keep it, since that would cost
+            as much again at each login.
         :param scram_iterations: make SCRAM keys of a right password, with so many, where the account has no
             such keys.  Not while the cache knows the password: the verification after that makes them.
         :raise Unavailable: (as the failure) too many verifications wait.
         """
         if account is not None and self.cache.knows(account, mechanism, password):
             return succeed(Verdict(True))
-        return self._threads.call(self._verify, account, password, mechanism, scram_iterations)
+        return self._threads.call(self._verify, account, password, mechanism, upgrade, scram_iterations)
 
     def _verify(
-        self, account: Account | None, password: str, mechanism: str, scram_iterations: int | None
+        self,
+        account: Account | None,
+        password: str,
+        mechanism: str,
+        upgrade: bool,
+        scram_iterations: int | None,
     ) -> Verdict:
         """In a thread."""
         if account is None or not self._hashing.readable(account.password_hash):
@@ -109,7 +123,8 @@ class Passwords:
             return Verdict(True)
         if not self._hashing.verify(password, account.password_hash):
             return Verdict(False)
-        upgraded = self._hashing.hash(password) if self._hashing.outdated(account.password_hash) else None
+        outdated = upgrade and self._hashing.outdated(account.password_hash)
+        upgraded = self._hashing.hash(password) if outdated else None
         self.cache.remember(account, mechanism, password, upgraded or account.password_hash)
         return Verdict(True, upgraded, _keys(account, password, scram_iterations))
 

@@ -25,6 +25,7 @@ from digipoort_msa.accounts.framing import framed
 from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.names import local_name, realm_of
 from digipoort_msa.accounts.passwords import Passwords
+from digipoort_msa.accounts.refusals import LevelledChecker
 from digipoort_msa.accounts.throttle import Throttle
 from digipoort_msa.accounts.usage import Usage
 from digipoort_msa.accounts.verifier import VerifierChecker
@@ -49,7 +50,7 @@ class RealmRules:
     name: str
     mechanisms: frozenset[str]  # those that the settings list
     digest_until: date | None = None  # the last day (UTC) of DIGEST-MD5; None: no end
-    refusal_time: float = 0.5  # seconds: see :mod:`.verifier`
+    refusal_time: float = 0.5  # seconds: see :mod:`.refusals`
     scram_iterations: int = 100_000  # of new keys
     prepare_scram: bool = False  # make keys although SCRAM is not offered yet
     certificates: tuple[CertificateRule, ...] = ()  # which accounts client certificates stand for
@@ -80,22 +81,22 @@ class Realm:
         self._mechanisms = rules.mechanisms & store.mechanisms
         self._certificates = CertificateRules(self.name, rules.certificates)
         checkers: list[ICredentialsChecker] = []
-        if rules.mechanisms & _CERTIFICATE and self._certificates:
-            self._mechanisms |= _CERTIFICATE  # any store can serve it
-            checkers.append(CertificateChecker(self.name, store, self._certificates))
         if self._mechanisms & _DIGEST:
             checkers.append(DigestChecker(self.name, store, today))
         if self._mechanisms - _DIGEST - _SCRAM - _CERTIFICATE:  # PLAIN, LOGIN, or one of an engineer's own
             if store.verifies:
-                cache = passwords.cache
-                checkers.append(
-                    VerifierChecker(self.name, store, cache, reactor, refusal_time=rules.refusal_time)
-                )
+                checkers.append(VerifierChecker(self.name, store, passwords.cache))
             else:
                 iterations = rules.scram_iterations if self._keeps_scram_keys else None
                 checkers.append(PasswordChecker(self.name, store, passwords, iterations))
         if self._mechanisms & _SCRAM:
             checkers.append(ScramChecker(self.name, store))
+        if not store.is_even:
+            checkers = [LevelledChecker(each, reactor, rules.refusal_time) for each in checkers]
+        if rules.mechanisms & _CERTIFICATE and self._certificates:
+            self._mechanisms |= _CERTIFICATE  # any store can serve it
+            # Not levelled: who has no such certificate cannot ask at all, and who has knows its account.
+            checkers.append(CertificateChecker(self.name, store, self._certificates))
         self.portal = Portal(self, checkers)
 
     def offers(self, mechanism: str) -> bool:

@@ -22,7 +22,7 @@ from digipoort_msa.accounts.engine import SECONDS, Database, answering
 from digipoort_msa.accounts.migrations import as_sql, bring_up_to_date
 from digipoort_msa.accounts.rows import Rows, Sealing
 from digipoort_msa.accounts.tables import ACCOUNTS, NAME_LENGTH, SCHEMA
-from digipoort_msa.interfaces import IUpgradableAccountStore, Unavailable
+from digipoort_msa.interfaces import IEvenStore, IUpgradableAccountStore, Unavailable
 from digipoort_msa.sasl.scram_keys import ScramKeys
 from digipoort_msa.threads import Threads
 
@@ -161,6 +161,7 @@ class SQLAccounts:
         """
         self.prepare()
         after = ""
+        self._seal.refresh()
         while True:
             with self._database.writing() as connection:
                 asked = {"of_realm": self.realm, "after": after, "count": count}
@@ -244,7 +245,7 @@ class SQLAccounts:
             self._preparing.release()
 
 
-@implementer(IUpgradableAccountStore)
+@implementer(IUpgradableAccountStore, IEvenStore)
 class SQLAccountStore:
     """:class:`SQLAccounts` for the reactor."""
 

@@ -1,8 +1,7 @@
-"""The checker for stores that verify passwords themselves, and yield no hash.
+"""The checker of stores that verify passwords themselves, and yield no hash.
 
 How long such a back end takes is not ours to level: an unknown name may be quicker than a wrong password.  So
-every refusal is given at the same time after the attempt began, as long as the back end was done by then
-(A5).
+its refusals wait for one another (:mod:`.refusals`).
 """
 
 from collections.abc import Generator
@@ -10,15 +9,13 @@ from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from digipoort_msa.accounts.account import Account
 from digipoort_msa.accounts.cache import VerifiedPasswords
-from digipoort_msa.accounts.checkers import refusal
 from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.names import local_name
+from digipoort_msa.accounts.refusals import refusal
 from digipoort_msa.sasl.credentials import IPasswordCredential
 
 
@@ -28,21 +25,10 @@ class VerifierChecker:
 
     credentialInterfaces = (IPasswordCredential,)
 
-    def __init__(
-        self,
-        realm: str,
-        store: GuardedStore,
-        cache: VerifiedPasswords,
-        reactor: IReactorTime,
-        *,
-        refusal_time: float = 0.5,
-    ) -> None:
-        """:param refusal_time: seconds after which a refusal is given, however soon it is known."""
+    def __init__(self, realm: str, store: GuardedStore, cache: VerifiedPasswords) -> None:
         self._realm = realm
         self._store = store
         self._cache = cache
-        self._reactor = reactor
-        self._refusal_time = refusal_time
 
     @inlineCallbacks
     def requestAvatarId(self, credentials: IPasswordCredential) -> Generator[Deferred[Any], Any, Any]:
@@ -51,7 +37,6 @@ class VerifierChecker:
         :raise UnauthorizedLogin: see :mod:`digipoort_msa.accounts.checkers`.
         :raise Unavailable: the store cannot be asked.
         """
-        began = self._reactor.seconds()
         account: Account | None = yield self._store.account(local_name(credentials.username, self._realm))
         if account is not None and account.may_log_in:
             password = credentials.password
@@ -61,7 +46,4 @@ class VerifierChecker:
             if right:
                 self._cache.remember(account, "password", password, account.revision)
                 return account.identity
-        left = began + self._refusal_time - self._reactor.seconds()
-        if left > 0:
-            yield deferLater(self._reactor, left)
         raise refusal(account, "the password is wrong")

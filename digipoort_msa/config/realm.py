@@ -52,8 +52,9 @@ class Realm(Table):
     )
     refusal_time: Wait = Field(
         default=0.5,
-        description="seconds: where the store itself verifies passwords, a refusal takes so long at least, "
-        "so that it does not tell whether there is such an account",
+        description="seconds: where the accounts are not in our own tables, a refusal takes so long (or "
+        "twice, or thrice), so that it does not tell whether there is such an account; it has to be more "
+        "than a verification takes there",
     )
     certificate: tuple[Certificate, ...] = Field(
         default=(), description="[[realm.certificate]]: rules, the first that fits decides"
