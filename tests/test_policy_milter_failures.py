@@ -155,7 +155,7 @@ class FuzzTests(MilterTestCase):
     @settings(max_examples=150, deadline=None)
     @given(st.sampled_from(CODES), st.binary(max_size=40), st.booleans(), st.integers(1, 7))
     def test_any_octets(self, code: bytes, answer: bytes, framed: bool, cut: int) -> None:
-        """Whatever a milter says at a step: there is an end, nothing is left, and only an agreement passes."""
+        """Whatever a milter says at a step: it ends, nothing is left, and only an agreement passes."""
         said = packet(answer[:1], answer[1:]) if framed and answer else answer
         asked = Asked({code: said})
         asked.script.cut = cut
