@@ -15,6 +15,8 @@ from time import monotonic, sleep
 
 from sqlalchemy.engine import URL
 
+CONNECTIONS = 20  # that it takes at most
+
 
 class DatabaseServer:
     """Runs from :meth:`start` to :meth:`remove`."""

@@ -1,4 +1,4 @@
-"""The same tests on SQLite, PostgreSQL and MariaDB: a class of them inherits one of these beside ``TestCase``."""
+"""The same tests on SQLite, PostgreSQL and MariaDB: their class inherits one of these beside ``TestCase``."""
 
 from typing import Any
 

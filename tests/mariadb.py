@@ -10,10 +10,9 @@ from pathlib import Path
 import pymysql
 from sqlalchemy.engine import URL
 
-from tests.database_server import DatabaseServer
+from tests.database_server import CONNECTIONS, DatabaseServer
 
 MARIADBD = "/usr/sbin/mariadbd"
-CONNECTIONS = 20
 _SETTINGS = (
     "--skip-grant-tables",
     "--skip-networking",

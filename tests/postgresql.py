@@ -9,9 +9,8 @@ from pathlib import Path
 import psycopg
 from sqlalchemy.engine import URL
 
-from tests.database_server import DatabaseServer
+from tests.database_server import CONNECTIONS, DatabaseServer
 
-CONNECTIONS = 20
 _SETTINGS = {
     "autovacuum": "off",
     "fsync": "off",

@@ -102,7 +102,7 @@ class MigrationContract:
             make()
             barrier, failures = threading.Barrier(6), []
 
-            def migrate(accounts):
+            def migrate(accounts, barrier=barrier, failures=failures):
                 try:
                     barrier.wait(10)
                     accounts.insert(account("piet", accounts.realm))

@@ -1,0 +1,63 @@
+"""Another key for what is sealed, while the MSA runs.
+
+The MSA's own file, ``accounts.key``, goes through three states, and each survives a kill: the former key
+alone; a new key first and the former below it, from which moment everyone seals with the new one; and, when
+every row has been sealed anew, the new key alone.  A file that has several keys is in the middle of that,
+so it is finished and no further key is made.
+
+A key file of the operator's (``key-file``, perhaps a systemd credential) is never written: the operator
+puts the new key first, restarts what cannot see the change, has the rows sealed anew, and takes the former
+one out.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from attrs import frozen
+
+from digipoort_msa.accounts.keyring import new_key, read_keys, write_keys
+from digipoort_msa.accounts.sql import SQLAccounts
+
+
+@frozen
+class Rekeyed:
+    """What became of it."""
+
+    sealed: int  # rows that were sealed anew
+    unreadable: tuple[tuple[str, str], ...]  # realm and name of those that no key opens
+    resumed: bool  # a rotation that had been begun before was finished
+    former: int  # keys that are still in the file beside the first
+
+
+def rekey(
+    key_file: Path,
+    everyone: Iterable[SQLAccounts],
+    *,
+    own: bool,
+    whole: bool = True,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Rekeyed:
+    """Seal every row with the first key of a file.
+
+    :param everyone: every realm whose accounts are sealed with the keys of this file.
+    :param own: the file is the MSA's: a new key is made, and the former ones go in the end.
+    :param whole: ``everyone`` is all there are; else the former keys stay.
+    :param progress: is told how many rows have been looked at anew.
+    :raise OSError, ValueError: the file cannot be read or written; everything stays readable.
+    :raise Unavailable: a database does not answer; it can be run again.
+    """
+    keys = read_keys(key_file)
+    resumed = own and len(keys) > 1
+    if own and not resumed:
+        keys = (new_key(), *keys)
+        write_keys(key_file, keys)
+    sealed, unreadable = 0, []
+    for accounts in everyone:
+        for count, lost in accounts.reseal():
+            sealed += count
+            unreadable += [(accounts.realm, name) for name in lost]
+            progress(sealed)
+    if own and whole:
+        keys = keys[:1]
+        write_keys(key_file, keys)
+    return Rekeyed(sealed, tuple(unreadable), resumed, len(keys) - 1)
