@@ -159,17 +159,26 @@ class WishTests(LedgerTestCase):
         self.ledger.exchange(Changes(STANDING))
         command = self.open(working=False)
         wish = Wish("one.nl", "piet", place_of("192.0.2.1"), "192.0.0.0/8", trust=True)
-        self.assertFalse(command.fulfil(wish))
+        self.assertIsNone(command.fulfil(wish))
         number = command.leave(wish)
-        self.assertFalse(command.is_fulfilled(number))
+        self.assertIsNone(command.outcome(number))
         for _ in range(2):  # until it is said that it is done
             ((seen, unwanted),) = self.ledger.exchange(Changes())
             self.assertEqual(
                 (seen, set(unwanted)), (number, {(Kind.PAIR, FROM_HOME), (Kind.TRUSTED, FROM_HOME)})
             )
-        self.assertEqual(self.ledger.exchange(Changes(wishes=[number])), [])
-        self.assertTrue(command.is_fulfilled(number))
+        self.assertEqual(self.ledger.exchange(Changes(wishes={number: 2})), [])
+        self.assertEqual(command.outcome(number), 2)
         self.assertEqual(self.ledger.exchange(Changes()), [])
+
+    def test_an_answer_that_nobody_has_waited_for(self) -> None:
+        """Goes at the next start."""
+        number = self.ledger.leave(Wish())
+        self.ledger.exchange(Changes(wishes={number: 2}))
+        self.ledger.sweep(0)
+        rows = self.ledger._connection.execute("SELECT * FROM wish").fetchall()
+        self.assertEqual(rows, [])
+        self.assertEqual(self.ledger.outcome(number), 0)
 
     def test_looked_for_only_when_something_was_written(self) -> None:
         self.ledger.exchange(Changes())
@@ -181,5 +190,5 @@ class WishTests(LedgerTestCase):
         self.ledger.exchange(Changes(STANDING))
         self.ledger.close()
         command = self.open(working=False)
-        self.assertTrue(command.fulfil(Wish("one.nl", "piet")))
+        self.assertEqual(command.fulfil(Wish("one.nl", "piet")), 3)
         self.assertEqual(len(self.kept(command)), len(STANDING) - 3)

@@ -22,7 +22,25 @@ from digipoort_msa.admin.console import Console
 from digipoort_msa.admin.throttle import throttle
 from digipoort_msa.interfaces import Throttled
 from tests.requirements import proves
-from tests.test_admin_account import CONFIGURATION
+
+CONFIGURATION = """
+[server]
+hostname = "msa.example.nl"
+state-directory = "{state}"
+[[listener]]
+endpoint = "tcp:587"
+tls = "starttls"
+[[realm]]
+name = "one.nl"
+[[realm]]
+name = "two.nl"
+mechanisms = ["PLAIN"]
+[passwords]
+memory-kib = 8
+time-cost = 1
+[delivery.relay]
+next-hops = ["core.example.nl:25"]
+"""
 
 
 class Commands:
@@ -143,7 +161,10 @@ class StoppedTests(Commands, SynchronousTestCase):
             self.keep_some()
             plural = "counts"
             self.assertEqual(self.printed("throttle", "clear", *words), f"{cleared} {plural} cleared\n")
-            self.assertEqual(json.loads(self.printed("throttle", "clear", "--json", *words)), {"cleared": 0})
+            self.assertEqual(
+                json.loads(self.printed("throttle", "clear", "--json", *words)),
+                {"cleared": 0, "pending": False},
+            )
 
     def test_a_long_name(self) -> None:
         """Is known by what is remembered of it."""
@@ -173,7 +194,7 @@ class StoppedTests(Commands, SynchronousTestCase):
         )
         self.assertEqual(
             json.loads(self.printed("account", "unlock", "piet", "--realm", "two.nl", "--json")),
-            {"cleared": 1},
+            {"cleared": 1, "pending": False},
         )
 
     def test_a_damaged_ledger(self) -> None:
@@ -187,9 +208,12 @@ class StoppedTests(Commands, SynchronousTestCase):
         with closing(Ledger(self.state, working=True)):
             self.assertEqual(
                 self.printed("throttle", "clear", "--all"),
-                "6 counts to be cleared: the MSA has not answered yet\n",
+                "to be cleared: the MSA has not answered yet\n",
             )
-            self.assertEqual(json.loads(self.printed("throttle", "clear", "--all", "--json")), {"pending": 6})
+            self.assertEqual(
+                json.loads(self.printed("throttle", "clear", "--all", "--json")),
+                {"cleared": None, "pending": True},
+            )
 
 
 @proves("A8")
@@ -220,8 +244,6 @@ class RunningTests(Commands, TestCase):
         for words in (("account", "unlock", "piet"), ("throttle", "clear", "--all")):
             self.throttle.attempt("one.nl", "piet", "192.0.2.1").failed()
             self.assertFalse(self.looked_at())
-            while not await self.listed():
-                pass
-            self.assertIn("counts cleared", await deferToThread(self.printed, *words))
+            self.assertRegex(await deferToThread(self.printed, *words), r"[2-5] counts cleared\n$")
             self.assertTrue(self.looked_at())
         self.assertEqual(await self.listed(), [])

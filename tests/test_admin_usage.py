@@ -17,7 +17,7 @@ from digipoort_msa.admin.console import Console
 from digipoort_msa.admin.usage import uses_of
 from digipoort_msa.sasl.scram_keys import ScramKeys
 from tests.account_doubles import account as make_account
-from tests.test_admin_account import CONFIGURATION
+from tests.test_admin_throttle import CONFIGURATION
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0
@@ -61,7 +61,7 @@ class UsesTests(SynchronousTestCase):
         self.assertEqual(
             uses.summary(400),
             "realm one.nl: of 6 accounts, 3 used DIGEST-MD5 in the last 400 days; 1 of these something else "
-            "since; 2 of these have no SCRAM keys; 2 have not logged in",
+            "since; 2 of these have no SCRAM keys; without a login: 2",
         )
         self.assertEqual(
             uses.facts(),
@@ -80,7 +80,7 @@ class UsesTests(SynchronousTestCase):
         uses = uses_of(self.ledger, "one.nl", [make_account("modern")], NOW - DAY * 400)
         self.assertEqual(
             uses.summary(400),
-            "realm one.nl: of 1 account, 0 used DIGEST-MD5 in the last 400 days; 0 have not logged in",
+            "realm one.nl: of 1 account, 0 used DIGEST-MD5 in the last 400 days; without a login: 0",
         )
 
     def test_a_store_that_does_not_list_its_accounts(self) -> None:
@@ -131,8 +131,8 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(
             lines[2:],
             [
-                "realm one.nl: of 1 account, 0 used DIGEST-MD5 in the last 400 days; 1 have not logged in",
-                "realm two.nl: of 0 accounts, 0 used DIGEST-MD5 in the last 400 days; 0 have not logged in",
+                "realm one.nl: of 1 account, 0 used DIGEST-MD5 in the last 400 days; without a login: 1",
+                "realm two.nl: of 0 accounts, 0 used DIGEST-MD5 in the last 400 days; without a login: 0",
             ],
         )
 

@@ -3,7 +3,7 @@
 - ``standing``: each count of failures, by the time at which it will have drained, and each trusted source, by
   the time at which that ends (:mod:`.throttle`).  The MSA's memory is what counts; this follows it.
 - ``usage``: what each account last used, and when (:mod:`.usage`).
-- ``wish``: what an operator wants forgotten, until the MSA has done so.
+- ``wish``: what an operator wants forgotten, until he knows that the MSA has done so.
 
 The MSA holds ``logins.lock`` while it runs.  Without it, whoever has a wish carries it out himself.  Times
 here are seconds since the epoch.  The journal is written ahead and not synchronised: a killed process loses
@@ -22,7 +22,7 @@ from attrs import Factory, frozen
 
 from digipoort_msa.accounts.counts import Key
 from digipoort_msa.accounts.networks import Place, contains
-from digipoort_msa.accounts.seal import create_private
+from digipoort_msa.accounts.private_files import create_private
 from digipoort_msa.accounts.throttle import Kind
 from digipoort_msa.accounts.usage import UsageKey, Use
 
@@ -59,7 +59,8 @@ CREATE TABLE wish (
     source  TEXT,           -- as in networks.Place
     network TEXT,           -- likewise; the one around that source
     within  TEXT,           -- a network of any size, and all in it
-    trust   INTEGER NOT NULL
+    trust   INTEGER NOT NULL,
+    cleared INTEGER         -- NULL: the MSA has it still to do; else how much it has forgotten
 );
 """,
 )
@@ -103,7 +104,7 @@ class Changes:
     standing: Sequence[Standing] = ()
     whole: bool = False  # ``standing`` is all there is: what else is written goes
     usage: Mapping[UsageKey, Use] = Factory(dict)
-    wishes: Sequence[int] = ()  # those that have been carried out
+    wishes: Mapping[int, int] = Factory(dict)  # those that have been carried out: how much was forgotten
 
     def __bool__(self) -> bool:
         return bool(self.standing or self.whole or self.usage or self.wishes)
@@ -192,7 +193,7 @@ class Ledger:
     def wishes(self) -> list[tuple[int, Wish]]:
         """Those that are not fulfilled yet."""
         rows = self._connection.execute(
-            "SELECT number, realm, account, source, network, within, trust FROM wish"
+            "SELECT number, realm, account, source, network, within, trust FROM wish WHERE cleared IS NULL"
         ).fetchall()
         return [
             (number, Wish(realm, account, Place(source, network) if source else None, within, bool(trust)))
@@ -212,28 +213,38 @@ class Ledger:
             )
         return inserted.lastrowid or 0
 
-    def is_fulfilled(self, number: int) -> bool:
+    def outcome(self, number: int) -> int | None:
+        """How much the MSA has forgotten for a wish; ``None`` while it has not.  To be asked until it has."""
         with self._explained():
-            return (
-                self._connection.execute("SELECT 1 FROM wish WHERE number = ?", (number,)).fetchone() is None
-            )
+            (cleared,) = self._connection.execute(
+                "SELECT cleared FROM wish WHERE number = ?", (number,)
+            ).fetchone() or (0,)
+            if cleared is not None:
+                with self._writing():
+                    self._connection.execute("DELETE FROM wish WHERE number = ?", (number,))
+            return None if cleared is None else int(cleared)
 
-    def fulfil(self, wish: Wish) -> bool:
-        """Carry a wish out, unless an MSA works with the ledger."""
+    def fulfil(self, wish: Wish) -> int | None:
+        """Carry a wish out, unless an MSA works with the ledger.
+
+        :return: how much was forgotten; ``None`` where it has to be left to the MSA.
+        """
         with self._explained():
             held = lock(self._directory)
             if held is None:
-                return False
+                return None
             try:
+                unwanted = self.matching(wish)
                 with self._writing():
-                    self._write(Changes([(kind, key, None) for kind, key in self.matching(wish)]))
+                    self._write(Changes([(kind, key, None) for kind, key in unwanted]))
             finally:
                 os.close(held)
-        return True
+        return len(unwanted)
 
     def sweep(self, now: float) -> None:
-        """Remove what holds no longer."""
+        """Remove what holds no longer, and answers that nobody has waited for."""
         with self._explained(), self._writing():
+            self._connection.execute("DELETE FROM wish WHERE cleared IS NOT NULL")
             self._connection.execute("DELETE FROM standing WHERE until <= ?", (now,))
 
     # -- the inside ------------------------------------------------------------------------------------
@@ -286,7 +297,10 @@ class Ledger:
             " last = max(last, excluded.last), logins = logins + excluded.logins",
             [(*key, use.first, use.last, use.source, use.logins) for key, use in changes.usage.items()],
         )
-        run("DELETE FROM wish WHERE number = ?", [(number,) for number in changes.wishes])
+        run(
+            "UPDATE wish SET cleared = ? WHERE number = ?",
+            [(cleared, number) for number, cleared in changes.wishes.items()],
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

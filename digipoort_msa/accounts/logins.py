@@ -62,7 +62,7 @@ class Logins:
         self._ledger: Ledger | None = None
         self._next: Any = None  # the delayed call
         self._failing = False
-        self._fulfilled: list[int] = []  # wishes that are carried out, and still written down
+        self._fulfilled: dict[int, int] = {}  # wishes carried out, and not yet written down as such
 
     def start(self) -> None:
         """Read what was known; blocks for a moment.  Before anybody logs in."""
@@ -110,7 +110,7 @@ class Logins:
             for key in record.current() if whole else changed[kind] or ():
                 remaining = record.remaining(key)
                 standing.append((kind, key, now + remaining if remaining else None))
-        wishes, self._fulfilled = self._fulfilled, []
+        wishes, self._fulfilled = self._fulfilled, {}
         return Changes(standing, whole, self.usage.take(), wishes)
 
     def _written(self, wishes: _Wishes) -> None:
@@ -122,14 +122,14 @@ class Logins:
         for number, unwanted in wishes:
             for kind, key in unwanted:
                 self.throttle.forget(kind, key)
-            self._fulfilled.append(number)
+            self._fulfilled[number] = len(unwanted)
             log.emit(log.THROTTLE_CLEARED, cleared=len(unwanted))
         self._next = self._reactor.callLater(0 if wishes else INTERVAL, self._exchange)
 
     def _not_written(self, failure: Failure, changes: Changes) -> None:
         """It stays in memory, and is tried again."""
         self.usage.give_back(changes.usage)
-        self._fulfilled += changes.wishes
+        self._fulfilled.update(changes.wishes)
         for kind, record in self.throttle.records.items():
             record.give_back(
                 None if changes.whole else [key for of, key, _ in changes.standing if of is kind]

@@ -26,7 +26,7 @@ from digipoort_msa.accounts.stores import open_accounts
 from digipoort_msa.accounts.throttle import bounded
 from digipoort_msa.admin.console import Console, json_option, pass_console, print_json, print_table
 from digipoort_msa.admin.ledger import have_forgotten, opened
-from digipoort_msa.admin.throttle import full_sources, say_forgotten
+from digipoort_msa.admin.throttle import full_sources, say_cleared
 from digipoort_msa.admin.usage import LONG, login_facts, login_row, print_report, uses_of
 from digipoort_msa.config.realm import Realm
 from digipoort_msa.interfaces import Unavailable
@@ -177,8 +177,8 @@ def unlock(console: Console, name: str, realm_name: str | None, as_json: bool) -
     unlocked = bounded(local_name(name, realm.name))
     with opened(console) as ledger:
         full = full_sources(console, ledger, realm.name, unlocked)
-        found, done = have_forgotten(ledger, Wish(realm.name, unlocked))
-    say_forgotten(found, done, as_json, f"{name} in realm {realm.name}: ")
+        cleared = have_forgotten(ledger, Wish(realm.name, unlocked))
+    say_cleared(cleared, as_json, f"{name} in realm {realm.name}: ")
     for source in full:
         click.echo(f"{source} is refused still: digipoort-msa throttle clear --source {source}", err=True)
 
@@ -206,7 +206,7 @@ def report_uses(
         uses = []
         for realm in realms:
             accounts = None
-            if realm.store == "sql" and getattr(realm.sql, "account_query", None) is None:
+            if realm.store == "sql" and realm.sql.account_query is None:
                 with administration(console, realm.name) as ours:
                     accounts = ours.list()
             uses.append(uses_of(ledger, realm.name, accounts, time.time() - days * 86_400))

@@ -27,20 +27,18 @@ def opened(console: Console) -> Iterator[Ledger | None]:
         raise click.ClickException(str(error)) from error
 
 
-def have_forgotten(ledger: Ledger | None, wish: Wish) -> tuple[int, bool]:
+def have_forgotten(ledger: Ledger | None, wish: Wish) -> int | None:
     """Have something forgotten, by the MSA where one runs.
 
-    :return: how many counts there were, and whether it is done; else the MSA has it still to do.
+    :return: how many counts there were; ``None`` where the MSA has it still to do.
     """
     if ledger is None:
-        return 0, True
-    found = len(ledger.matching(wish))
-    if ledger.fulfil(wish):
-        return found, True
+        return 0
+    cleared = ledger.fulfil(wish)
+    if cleared is not None:
+        return cleared
     number = ledger.leave(wish)
     until = time.monotonic() + _PATIENCE
-    while not ledger.is_fulfilled(number):
-        if time.monotonic() >= until:
-            return found, False
+    while (cleared := ledger.outcome(number)) is None and time.monotonic() < until:
         time.sleep(_PAUSE)
-    return found, True
+    return cleared

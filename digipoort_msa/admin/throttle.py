@@ -113,18 +113,21 @@ def clear(
         raise click.UsageError("Give --account, --source or both, or --all: one of them has to be said.")
     wish = _wish(console, realm_name, account, source, trust=trust)
     with opened(console) as ledger:
-        found, done = have_forgotten(ledger, wish)
-    say_forgotten(found, done, as_json)
+        cleared = have_forgotten(ledger, wish)
+    say_cleared(cleared, as_json)
 
 
-def say_forgotten(found: int, done: bool, as_json: bool, about: str = "") -> None:
-    """Say what became of a wish."""
+def say_cleared(cleared: int | None, as_json: bool, about: str = "") -> None:
+    """Say what became of a wish.
+
+    :param cleared: ``None`` where the MSA has it still to do.
+    """
     if as_json:
-        print_json({"cleared" if done else "pending": found})
-    elif done:
-        click.echo(f"{about}{counted(found, 'count')} cleared")
+        print_json({"cleared": cleared, "pending": cleared is None})
+    elif cleared is None:
+        click.echo(f"{about}to be cleared: the MSA has not answered yet")
     else:
-        click.echo(f"{about}{counted(found, 'count')} to be cleared: the MSA has not answered yet")
+        click.echo(f"{about}{counted(cleared, 'count')} cleared")
 
 
 def full_sources(console: Console, ledger: Ledger | None, realm: str, account: str) -> list[str]:

@@ -95,7 +95,7 @@ class RealmUses:
         if self.listed:
             if needing:
                 parts.append(f"{sum(not one.scram for one in needing)} of these have no SCRAM keys")
-            parts.append(f"{sum(not one.uses for one in self.accounts)} have not logged in")
+            parts.append(f"without a login: {sum(not one.uses for one in self.accounts)}")
         return "; ".join(parts)
 
 
