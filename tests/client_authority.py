@@ -51,12 +51,13 @@ class ClientAuthority:
     """A root authority, or one below another."""
 
     def __init__(
-        self, name: str = "Client CA", above: "ClientAuthority | None" = None, **options: Any
+        self, name: str | Names = "Client CA", above: "ClientAuthority | None" = None, **options: Any
     ) -> None:
         """:param options: of :meth:`issue`."""
+        names = common_name(name) if isinstance(name, str) else name
         key = ec.generate_private_key(ec.SECP256R1())
-        self._signs = (above.subject, above.key) if above else (_name(common_name(name)), key)
-        issued = (above or self).issue(common_name(name), key=key, ca=True, purposes=(), **options)
+        self._signs = (above.subject, above.key) if above else (_name(names), key)
+        issued = (above or self).issue(names, key=key, ca=True, purposes=(), **options)
         self.certificate, self.key = issued.certificate, key
         self.subject = self.certificate.subject
         self.chain = () if above is None else (self.certificate, *above.chain)

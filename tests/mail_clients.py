@@ -15,6 +15,7 @@ from threading import Timer
 
 from attrs import frozen
 
+from tests.client_authority import ClientFiles
 from tests.digest_client import respond
 from tests.installed import ACCOUNT, PASSWORD, REALM, Server, run
 
@@ -92,6 +93,17 @@ def gsasl(server: Server, login: Login, content: bytes) -> str:
         finally:
             limit.cancel()
     return _taken(said)
+
+
+def gsasl_external(port: int, ca: object, certificate: ClientFiles, authzid: str) -> str:
+    """A login with a client certificate, and no message."""
+    connection = [f"--connect=localhost:{port}", f"--x509-ca-file={ca}"]
+    shown = [
+        f"--x509-cert-file={certificate.certificate}",
+        f"--x509-key-file={certificate.private_key}",
+    ]
+    asked = ["--mechanism=EXTERNAL", f"--authorization-id={authzid}"]
+    return _submit("gsasl", "--smtp", *connection, *shown, *asked, "--no-client-first", input=b"QUIT\r\n")
 
 
 def openssl(server: Server, login: Login, content: bytes) -> str:
