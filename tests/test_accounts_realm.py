@@ -130,6 +130,19 @@ class RealmsTests(SynchronousTestCase):
         login = self.realms.login(DigestCredential("piet", realm="Digests.nl"), HERE, "DIGEST-MD5")
         self.failureResultOf(login, MechanismRetired)
 
+    @proves("A8")
+    def test_guesses_made_at_once_learn_nothing_of_a_mechanism_that_is_over(self):
+        """534 says that the password was right: beyond the limits nobody is told."""
+        realm = self.realm("Digests.nl", ["DIGEST-MD5"], self.digests, digest_until=date(2026, 1, 1))
+        throttle = Throttle(self.clock.seconds, per_account_and_source=1)
+        self.realms = Realms([realm], throttle, self.clock, MECHANISMS, b"nobody")
+        found = Deferred()
+        self.digests.account = lambda name: found
+        login = self.realms.login(DigestCredential("piet", realm="Digests.nl"), HERE, "DIGEST-MD5")
+        throttle.attempt("Digests.nl", "piet", HERE).failed()
+        found.callback(self.digests.accounts["piet"])
+        self.failureResultOf(login, Throttled)
+
     @proves("A5")
     def test_scram_keys_of_nobody(self):
         """Always the same, and never the same as another's; an account that is barred is nobody, too."""

@@ -179,3 +179,17 @@ class CommandTests(SynchronousTestCase):
             },
         )
         self.assertEqual(json.loads(self.printed("show", "kees", "--json"))["logins"], [])
+
+    def test_accounts_that_are_kept_elsewhere(self) -> None:
+        """Only what they used is known."""
+        self.make_some()
+        self.patch(account_module, "is_ours", lambda realm: realm.name != "two.nl")
+        self.assertIn("used PLAIN", self.printed("show", "els", "--realm", "two.nl"))
+        document = json.loads(self.printed("show", "els@two.nl", "--realm", "two.nl", "--json"))
+        self.assertEqual(
+            {"name": "els", "realm": "two.nl"}, {key: document[key] for key in ("name", "realm")}
+        )
+        self.assertEqual([used["mechanism"] for used in document["logins"]], ["PLAIN"])
+        lines = self.printed("report", "--realm", "two.nl").splitlines()
+        self.assertEqual(lines[1].split()[:5], ["two.nl", "els", "?", "?", "PLAIN"])
+        self.assertNotIn("of 0 accounts", lines[2])

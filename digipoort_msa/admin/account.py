@@ -89,18 +89,24 @@ def list_accounts(console: Console, realm_name: str | None, as_json: bool) -> No
 @json_option
 @pass_console
 def show(console: Console, name: str, realm_name: str | None, as_json: bool) -> None:
-    """Show an account; never what its password is verified with."""
-    with administration(console, realm_name) as realm:
-        found = realm.get(name)
+    """Show an account, and what it last used; never what its password is verified with.
+
+    Of an account that is kept elsewhere, only what it used is known here.
+    """
+    chosen = chosen_realm(console, realm_name)
+    known: dict[str, object] = {"name": local_name(name, chosen.name), "realm": chosen.name}
+    if is_ours(chosen):
+        with administration(console, realm_name) as realm:
+            known = facts(realm.get(name))
     with opened(console) as ledger:
-        uses = ledger.usage(found.realm, found.name) if ledger else {}
+        uses = ledger.usage(chosen.name, str(known["name"])) if ledger else {}
     if as_json:
         logins = [login_facts(mechanism, use) for (_, _, mechanism), use in uses.items()]
-        print_json({**facts(found), "logins": logins})
+        print_json({**known, "logins": logins})
     else:
-        rows = [(key, _shown(value)) for key, value in facts(found).items()][1:]
+        rows = [(key, _shown(value)) for key, value in known.items()][1:]
         rows += [login_row(mechanism, use) for (_, _, mechanism), use in uses.items()]
-        print_table(("NAME", found.name), rows)
+        print_table(("NAME", str(known["name"])), rows)
 
 
 @account.command()
@@ -206,11 +212,16 @@ def report_uses(
         uses = []
         for realm in realms:
             accounts = None
-            if realm.store == "sql" and realm.sql.account_query is None:
+            if is_ours(realm):
                 with administration(console, realm.name) as ours:
                     accounts = ours.list()
             uses.append(uses_of(ledger, realm.name, accounts, time.time() - days * 86_400))
     print_report(uses, mechanism.upper() if mechanism else None, days, as_json)
+
+
+def is_ours(realm: Realm) -> bool:
+    """Are its accounts in our own tables?  Others' are managed elsewhere, and not listed here."""
+    return realm.store == "sql" and realm.sql.account_query is None
 
 
 def chosen_realm(console: Console, realm_name: str | None) -> Realm:
