@@ -67,13 +67,15 @@ class _Session(Protocol):
 
     def connectionMade(self) -> None:
         self._server.sessions.append(self)
+        self._server.connections += 1
+        self._server.most = max(self._server.most, len(self._server.sessions))
 
     def connectionLost(self, reason: Any = None) -> None:
         self._server.sessions.remove(self)
 
     def dataReceived(self, data: bytes) -> None:
         self._buffer += data
-        while len(self._buffer) > 1:
+        while len(self._buffer) > 1 and self._buffer[0] == 0x30:  # a TLS handshake is left unanswered
             size = self._buffer[1]
             start = 2
             if size & 0x80:
@@ -103,11 +105,18 @@ class _Session(Protocol):
 class LDAPServer:
     """Listens on loopback until :meth:`stop`.  Each request is for the next script; the last one stays."""
 
-    def __init__(self, *script: Script) -> None:
+    def __init__(self, *script: Script, tls: object = None) -> None:
+        """:param tls: ``CertificateOptions``, for TLS from the start."""
         self.script = list(script)
         self.requests: list[tuple[int, bytes]] = []  # the tag of each, and the message
         self.sessions: list[_Session] = []
-        self._port = reactor.listenTCP(0, Factory.forProtocol(lambda: _Session(self)), interface="127.0.0.1")
+        self.connections = 0  # so far
+        self.most = 0  # at once
+        factory = Factory.forProtocol(lambda: _Session(self))
+        if tls is None:
+            self._port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        else:
+            self._port = reactor.listenSSL(0, factory, tls, interface="127.0.0.1")
 
     @property
     def port(self) -> int:
@@ -116,6 +125,11 @@ class LDAPServer:
     @property
     def url(self) -> str:
         return f"ldap://127.0.0.1:{self.port}"
+
+    @property
+    def asked(self) -> list[int]:
+        """The tags of the requests."""
+        return [tag for tag, _ in self.requests]
 
     def stop(self) -> "Deferred[Any]":
         for session in self.sessions:

@@ -21,6 +21,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import ldap
+from ldap.controls.simple import RelaxRulesControl
 from ldap.modlist import addModlist
 
 from tests.authority import Authority
@@ -172,13 +173,11 @@ class Slapd:
     def change(self, dn: str, changes: Entry) -> None:
         """Give attributes new values; ``None`` takes them all away."""
         with self._administrator() as connection:
-            connection.modify_s(
-                dn,
-                [
-                    (ldap.MOD_REPLACE, name, None if value is None else _octets(value))
-                    for name, value in changes.items()
-                ],
-            )
+            modifications = [
+                (ldap.MOD_REPLACE, name, None if value is None else _octets(value))
+                for name, value in changes.items()
+            ]
+            connection.modify_ext_s(dn, modifications, [RelaxRulesControl(True)])  # the server's own too
 
     def delete(self, dn: str) -> None:
         with self._administrator() as connection:

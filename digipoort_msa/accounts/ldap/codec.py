@@ -38,6 +38,13 @@ SIZE_LIMIT_EXCEEDED = 4
 REFERRAL = 10
 NO_SUCH_OBJECT = 32
 
+#: What an answer can begin with, by what it has to end with.
+_PARTS = {
+    ldap.RES_BIND: {ldap.RES_BIND},
+    ldap.RES_EXTENDED: {ldap.RES_EXTENDED},
+    ldap.RES_SEARCH_RESULT: {ldap.RES_SEARCH_ENTRY, ldap.RES_SEARCH_REFERENCE, ldap.RES_SEARCH_RESULT},
+}
+
 SCOPES = {
     "base": ldap.SCOPE_BASE,
     "one": ldap.SCOPE_ONELEVEL,
@@ -132,12 +139,14 @@ class Codec:
             return self._written()
         except ldap.LDAPError as error:
             raise NotLDAP(_described(error)) from None
+        except OSError as error:
+            raise NotLDAP(str(error)) from error
 
     def _written(self) -> bytes:
-        try:
-            return self._outside.recv(1 << 20)
-        except BlockingIOError:
-            raise NotLDAP("the request is too long") from None
+        octets = self._outside.recv(_LONGEST_MESSAGE)
+        if _message_size(bytearray(octets)) != len(octets):
+            raise NotLDAP("the request is too long")  # to fit between the sockets
+        return octets
 
     # -- answers -----------------------------------------------------------------------------------------
 
@@ -172,7 +181,7 @@ class Codec:
             )
         except ldap.LDAPError as error:
             facts = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-            if facts.get("result", -1) <= 0 or facts.get("msgtype") != expected:
+            if facts.get("result", -1) <= 0 or facts.get("msgtype") not in _PARTS[expected]:
                 raise NotLDAP(_described(error)) from None
             return Answer(facts["result"], _described(error))
         except Exception as error:  # what a server can send has no end
@@ -191,7 +200,7 @@ class Codec:
         """
         try:
             self._ldap.unbind_ext_s()
-            return self._outside.recv(1 << 20)
+            return self._outside.recv(_LONGEST_MESSAGE)
         except (ldap.LDAPError, OSError, AttributeError):
             return b""  # a connection that is gone needs no goodbye
         finally:

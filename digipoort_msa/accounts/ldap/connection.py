@@ -152,7 +152,10 @@ def _lost(reason: Failure) -> Exception:
     if isinstance(error, VerificationError):
         return Unavailable("its certificate names another host")
     if isinstance(error, SSL.Error):
-        return Unavailable(f"TLS failed: {_openssl(error.args)}")
+        reasons = _openssl(error.args)
+        if "certificate verify failed" in reasons:
+            reasons += " (it has expired, or its authority is not trusted here; the setting ca names who is)"
+        return Unavailable(f"TLS failed: {reasons}")
     if reason.check(ConnectionDone):
         return Lost("the server closed the connection")
     return Lost(f"the connection was lost: {reason.getErrorMessage()}")
