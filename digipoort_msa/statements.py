@@ -13,7 +13,7 @@ from collections.abc import Set
 from attrs import field, frozen
 
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
-_BOUND = re.compile(r"(?<![:\w]):(\w+)")
+_BOUND = re.compile(r"(?<![:\w]):(\w+)(?![:\w])")
 #: Where they stand outside quotes.
 _REFUSED = {
     ";": "a semicolon",
@@ -48,10 +48,12 @@ class Statement:
             if sign in outside:
                 raise ValueError(f"outside quotes, it has {what}")
         for quoted in _QUOTED.findall(self.text):
-            if within := _BOUND.search(quoted) or re.search(r":\w", quoted):
+            if within := re.search(r":\w+", quoted):
                 raise ValueError(f"{within[0]} stands within quotes, where nothing can be bound")
         if cast := re.search(r":\w+::", outside):
             raise ValueError(f"{cast[0]}: write CAST(:name AS type)")
+        if ":" in re.sub("(?<!:)::(?!:)", "", _BOUND.sub("", outside)):
+            raise ValueError("a colon in it is neither a parameter's nor a cast's (::)")
         return frozenset(_BOUND.findall(outside))
 
     @words.default

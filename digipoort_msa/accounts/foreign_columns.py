@@ -131,7 +131,7 @@ def as_moment(column: str, value: Any) -> datetime | None:
                 raise ValueError(should)
             case int() | float() | Decimal():
                 return datetime.fromtimestamp(float(value), UTC)
-    except (OverflowError, OSError):
+    except (ValueError, OverflowError, OSError):
         raise ValueError(should) from None
     raise ValueError(should)
 
