@@ -7,6 +7,7 @@ from typing import Any
 from click.testing import CliRunner
 from twisted.internet.threads import deferToThread
 
+from digipoort_msa.accounts import logins
 from digipoort_msa.admin.commands import main
 from digipoort_msa.config import as_toml
 from tests.docs_pages import DOCS, PageTestCase
@@ -26,6 +27,7 @@ class GuessingPageTests(PageTestCase):
         limits = settings.limits.model_copy(update={"login_first_delay": 0.0})
         settings = settings.model_copy(update={"limits": limits})
         self.add_account(settings)
+        self.patch(logins, "INTERVAL", 0.05)
         self.start(settings)
         config = self.folder / "page.toml"
         config.write_text(as_toml(settings))
