@@ -105,9 +105,9 @@ class Realm:
             return False
         return self._retired(mechanism) is None
 
-    def has_retired(self, mechanism: str) -> bool:
-        """Would it be offered, were its time not over?"""
-        return mechanism in self._mechanisms and self._retired(mechanism) is not None
+    def retired(self) -> frozenset[str]:
+        """What would be offered, were its time not over."""
+        return self._mechanisms & _DIGEST if self._retired("DIGEST-MD5") is not None else frozenset()
 
     def knows(self, certificate: ClientCertificate) -> bool:
         """Does it stand for an account here?"""
@@ -202,10 +202,9 @@ class Realms:
         realms = self._realms.values()
         return frozenset(
             name
-            for name in self._registry
-            if (allowed is None or name in allowed)
-            and any(realm.has_retired(name) for realm in realms)
-            and not any(realm.offers(name) for realm in realms)
+            for realm in realms
+            for name in realm.retired()
+            if (allowed is None or name in allowed) and not any(other.offers(name) for other in realms)
         )
 
     def _realms_for(self, mechanism: str, channel: Channel | None) -> Sequence[Realm]:
