@@ -8,6 +8,7 @@ from typing import Any
 from cryptography import x509
 from twisted.internet.task import Clock
 
+from digipoort_msa import log
 from digipoort_msa.config.settings import Settings
 from digipoort_msa.server.tls import TLSFilesError
 from digipoort_msa.service import realms
@@ -215,6 +216,42 @@ class ListenersTests(TwoWayTestCase):
         await self.until(lambda: len(self.events("tls-failed")) == 2)
         for event in self.events("tls-failed"):
             self.assertIn(f"the client's certificate, CN={ACCOUNT}: it is revoked", event["reason"])
+
+    @proves("L3")
+    async def test_an_open_connection_of_a_revoked_one(self) -> None:
+        """It is closed when the list is taken up; those of others go on."""
+        settings = self.two_way(listener=[{**LISTENERS[0], "tls": "implicit"}])
+        self.add_account(settings)
+        service = self.start(settings)
+        port = self.ports()["implicit"]
+        other = self.issue("other")
+
+        def script(files: ClientFiles, connected: list[int]) -> str:
+            context = client_context_for(self.cert.ca)
+            context.load_cert_chain(files.certificate, files.private_key)
+            with Client(port, context, implicit=True) as client:
+                client.reply()
+                connected.append(1)
+                while not self.events("revocations-loaded"):
+                    try:
+                        client.ask("NOOP")
+                    except FAILURES:
+                        return "closed"
+                return client.ask("NOOP")
+
+        connected: list[int] = []
+        clients = [
+            self.run_client(script, one.files(self.folder, name), connected)
+            for name, one in (("mine", self.issued), ("other", other))
+        ]
+        await self.until(lambda: len(connected) == 2)
+        self.revoke(self.issued.certificate)
+        service.reload()
+        self.assertEqual(await clients[0], "closed")
+        log.emit(log.REVOCATIONS_LOADED, file="", revoked=1)  # ends the other's script
+        self.assertEqual((await clients[1])[:3], "250")
+        reasons = {event["reason"] for event in self.events("disconnected")}
+        self.assertIn("the client's certificate is revoked", reasons)
 
     async def test_a_mechanism_that_the_store_cannot_verify(self) -> None:
         """It is not offered, and the log says so at the start."""

@@ -12,6 +12,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from digipoort_msa import log
 from digipoort_msa.interfaces import IRealms
+from digipoort_msa.sasl.certificate import ClientCertificate
 from digipoort_msa.sasl.mechanism import Channel
 from digipoort_msa.server.admission import Admission
 from digipoort_msa.server.tls import ServerTLS
@@ -84,6 +85,7 @@ class Connection:
     peer: str = field(default="unknown", init=False)  # the client's IP address, "local" for a unix socket
     greeted: bool = field(default=False, init=False)  # TLS after STARTTLS does not greet again
     messages: int = field(default=0, init=False)  # queued so far
+    certificate: ClientCertificate | None = field(default=None, init=False)  # the client's
     closing_reason: str | None = field(default=None, init=False)
     _admitted: bool | None = field(default=None, init=False)  # None: not decided yet
 

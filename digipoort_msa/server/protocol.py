@@ -92,7 +92,7 @@ class SubmissionProtocol(Protocol):
             return  # it took too long, or the server stops
         handle = self.transport.getHandle()
         self._tls = describe_connection(handle)
-        certificate = self._certificate_of(handle)
+        certificate = self._connection.certificate = self._certificate_of(handle)
         self._channel = channel_of(handle, certificate)
         self.session.settings = self._current_settings()
         self._set_timer(self._connection.server.idle_timeout)

@@ -5,7 +5,7 @@ The list of revoked certificates changes more often than anybody sends a signal,
 a minute.  One that is broken leaves what is there in force: the log says so once, and it is tried again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from twisted.internet.task import LoopingCall
 from digipoort_msa import log
 from digipoort_msa.config.client_authorities import revocation_lists
 from digipoort_msa.config.settings import Listener, Settings
+from digipoort_msa.sasl.certificate import ClientCertificate
+from digipoort_msa.server.client_certificate import distinguished_name
 from digipoort_msa.server.tls import ServerTLS, TLSFiles, TLSFilesError
 
 #: Seconds between two looks at the file of what is revoked.
@@ -34,6 +36,7 @@ class ListenerCertificates(Service):
 
     def __init__(self, settings: Settings, reactor: Any) -> None:
         """:raise TLSFilesError: a file cannot be used."""
+        self.taken_up: Callable[[], object] = lambda: None  # called after each reload
         self._settings = settings
         modes = {settings.client_certificates_of(listener) for listener in settings.listener}
         self._crl = settings.tls.client_crl if modes - {"off"} else None
@@ -46,6 +49,14 @@ class ListenerCertificates(Service):
         self._tls: Mapping[str, ServerTLS] = {
             mode: ServerTLS(self._files(mode, self._crls)) for mode in modes
         }
+
+    def has_revoked(self, certificate: ClientCertificate) -> bool:
+        """By the lists in force.  An authority's own revocation is seen in the next handshake."""
+        return any(
+            crl.get_revoked_certificate_by_serial_number(certificate.serial) is not None
+            for crl in self._crls
+            if distinguished_name(crl.issuer) == certificate.issuer
+        )
 
     def of(self, listener: Listener) -> ServerTLS:
         """What a listener does TLS with."""
@@ -62,6 +73,7 @@ class ListenerCertificates(Service):
         for use in prepared:
             use()
         self._crls, self._version, self._broken = crls, version, None
+        self.taken_up()
 
     # -- life ------------------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ class SubmissionService(MultiService):
         self.listeners = make_listeners(settings, reactor, self._accounts.realms, self.certificates)
         for listener in self.listeners:
             listener.setServiceParent(self)
+        self.certificates.taken_up = self._close_revoked
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -81,6 +82,13 @@ class SubmissionService(MultiService):
                 await stop()
             except Exception:  # noqa: BLE001 -- the next has to stop all the same
                 log.failure(log.DEFECT, Failure(), where="stopping")
+
+    def _close_revoked(self) -> None:
+        """Who came in with a certificate that is revoked by now has to go."""
+        for connection in [each for listener in self.listeners for each in listener.factory.connections]:
+            if connection.certificate and self.certificates.has_revoked(connection.certificate):
+                connection.closing_reason = "the client's certificate is revoked"
+                connection.abort()
 
     def reload(self) -> None:
         """Take up new certificates (SIGHUP); each that is broken leaves its old one in force."""
