@@ -1,6 +1,7 @@
 """Two-way TLS: whose certificates verify, with OpenSSL at both ends of a connection in memory."""
 
 import contextlib
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,19 @@ class ChainTests(TwoWayTestCase):
         shown = self.below.issue(common_name("a")).files(self.folder, chain=False)
         self.assert_refused(self.server(), shown, "an intermediate one has to be sent along")
         self.assert_taken(self.server(ca=self.root.pem + self.below.pem), shown)
+
+    def test_a_signature_with_sha_1(self) -> None:
+        """cryptography makes none any more; the openssl command does."""
+        own = Issued(self.root.certificate, self.root.key).files(self.folder, "root")
+        shown = ClientFiles(self.folder / "sha1.pem", self.folder / "sha1.key")
+        command = [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-CA", own.certificate, "-CAkey", own.private_key, "-sha1", "-subj", "/CN=a", "-days", "1"),
+            *("-addext", "basicConstraints=CA:FALSE", "-addext", "extendedKeyUsage=clientAuth"),
+            *("-out", shown.certificate, "-keyout", shown.private_key),
+        ]
+        subprocess.run(command, check=True, capture_output=True)
+        self.assert_refused(self.server(), shown, "it is signed with a hash that is too weak")
 
     def test_an_ordinary_certificate_signs(self) -> None:
         leaf = self.root.issue(common_name("leaf"))
