@@ -6,30 +6,31 @@ standard input or from the random generator, never from the command line, where 
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from datetime import date
 from typing import Any, TypeVar
 
 import click
 
-from digipoort_msa.accounts.account import Account
-from digipoort_msa.accounts.administration import (
-    PASSWORD_LENGTH,
-    AccountError,
-    Administration,
-    generated_password,
-)
+from digipoort_msa.accounts.administration import PASSWORD_LENGTH, AccountError, generated_password
 from digipoort_msa.accounts.ledger import Wish
 from digipoort_msa.accounts.names import local_name
-from digipoort_msa.accounts.passwords import PasswordHashing
-from digipoort_msa.accounts.stores import open_accounts
 from digipoort_msa.accounts.throttle import bounded
+from digipoort_msa.admin.account_facts import DAY, addresses, digest_until, expire, groups
+from digipoort_msa.admin.account_upkeep import migrate, rekey
 from digipoort_msa.admin.console import Console, json_option, pass_console, print_json, print_table
 from digipoort_msa.admin.ledger import have_forgotten, opened
+from digipoort_msa.admin.realm_accounts import (
+    administration,
+    chosen_realm,
+    facts,
+    is_ours,
+    realm_option,
+    report,
+    shown,
+)
 from digipoort_msa.admin.throttle import full_sources, say_cleared
 from digipoort_msa.admin.usage import LONG, login_facts, login_row, print_report, uses_of
-from digipoort_msa.config.realm import Realm
-from digipoort_msa.interfaces import Unavailable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -39,10 +40,8 @@ def account() -> None:
     """Manage the accounts of a realm."""
 
 
-def realm_option(command: Command) -> Command:
-    return click.option("--realm", "realm_name", metavar="NAME", help="The realm; else the first one.")(
-        command
-    )
+for command in (expire, digest_until, addresses, groups, rekey, migrate):
+    account.add_command(command)
 
 
 def password_options(command: Command) -> Command:
@@ -55,16 +54,23 @@ def password_options(command: Command) -> Command:
 @click.argument("name")
 @realm_option
 @password_options
+@click.option("--expires", "last_day", type=DAY, help="The last day (UTC) on which it may log in.")
 @json_option
 @pass_console
 def add(
-    console: Console, name: str, realm_name: str | None, password_stdin: bool, generate: bool, as_json: bool
+    console: Console,
+    name: str,
+    realm_name: str | None,
+    password_stdin: bool,
+    generate: bool,
+    last_day: date | None,
+    as_json: bool,
 ) -> None:
     """Add an account."""
     with administration(console, realm_name) as realm:
         realm.check_free(name)
         password = new_password(password_stdin, generate)
-        added = realm.add(name, password)
+        added = realm.add(name, password, last_day)
         report(f"{added.name} added to realm {realm.realm}", added, as_json, password if generate else None)
 
 
@@ -79,8 +85,9 @@ def list_accounts(console: Console, realm_name: str | None, as_json: bool) -> No
     if as_json:
         print_json([facts(each) for each in accounts])
     else:
-        headings = ("NAME", "STATUS", "DIGEST-MD5", "CREATED", "CHANGED")
-        print_table(headings, [tuple(_shown(value) for value in _columns(each)) for each in accounts])
+        columns = ("name", "status", "digest_md5", "scram", "expires", "created", "changed")
+        rows = [[shown(facts(each)[column]) for column in columns] for each in accounts]
+        print_table([column.upper().replace("_", "-") for column in columns], rows)
 
 
 @account.command()
@@ -104,7 +111,7 @@ def show(console: Console, name: str, realm_name: str | None, as_json: bool) -> 
         logins = [login_facts(mechanism, use) for (_, _, mechanism), use in uses.items()]
         print_json({**known, "logins": logins})
     else:
-        rows = [(key, _shown(value)) for key, value in known.items()][1:]
+        rows = [(key, shown(value)) for key, value in known.items()][1:]
         rows += [login_row(mechanism, use) for (_, _, mechanism), use in uses.items()]
         print_table(("NAME", str(known["name"])), rows)
 
@@ -219,61 +226,6 @@ def report_uses(
     print_report(uses, mechanism.upper() if mechanism else None, days, as_json)
 
 
-def is_ours(realm: Realm) -> bool:
-    """Are its accounts in our own tables?  Others' are managed elsewhere, and not listed here."""
-    return realm.store == "sql" and realm.sql.account_query is None
-
-
-def chosen_realm(console: Console, realm_name: str | None) -> Realm:
-    """The realm of that name, or the first."""
-    names = [realm.name for realm in console.settings.realm]
-    if realm_name is not None and realm_name not in names:
-        raise click.BadParameter(
-            f"{realm_name!r} is not a realm; there is {', '.join(names)}", param_hint="--realm"
-        )
-    return console.settings.realm[names.index(realm_name) if realm_name else 0]
-
-
-@contextmanager
-def administration(console: Console, realm_name: str | None) -> Iterator[Administration]:
-    """The accounts of the realm that the command is about; what goes wrong with them ends the command."""
-    settings = console.settings
-    names = [realm.name for realm in settings.realm]
-    realm = chosen_realm(console, realm_name)
-    hashing = PasswordHashing(
-        memory_kib=settings.passwords.memory_kib,
-        time_cost=settings.passwords.time_cost,
-        parallelism=settings.passwords.parallelism,
-    )
-    try:
-        if realm.store != "sql":
-            raise AccountError(f"the accounts of realm {realm.name} are kept elsewhere ({realm.store})")
-        accounts = open_accounts(
-            realm=realm.name, url=realm.sql.url, state_directory=settings.server.state_directory
-        )
-        try:
-            yield Administration(
-                accounts,
-                hashing,
-                digest="DIGEST-MD5" in realm.mechanisms,
-                realms=names,
-                scram_iterations=realm.scram_iterations if _uses_scram(realm) else None,
-            )
-        finally:
-            accounts.close()
-    except Unavailable as error:
-        raise click.ClickException(
-            f"the accounts of realm {realm.name} cannot be reached: {error}"
-        ) from error
-    except (AccountError, ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _uses_scram(realm: Realm) -> bool:
-    """Now, or soon: then whoever is given a password is given keys as well."""
-    return realm.prepare_scram or any(name.startswith("SCRAM-") for name in realm.mechanisms)
-
-
 def new_password(from_stdin: bool, generate: bool) -> str:
     """The password that the operator gives, or a generated one."""
     if from_stdin and generate:
@@ -290,33 +242,3 @@ def new_password(from_stdin: bool, generate: bool) -> str:
             raise AccountError("the password on standard input is not UTF-8 text") from error
     given: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     return given
-
-
-def facts(account: Account) -> dict[str, object]:
-    """What may be shown of an account."""
-    keys = ("name", "status", "digest_md5", "created", "changed")
-    return {**dict(zip(keys, _columns(account), strict=True)), "realm": account.realm}
-
-
-def report(sentence: str, account: Account, as_json: bool, generated: str | None = None) -> None:
-    """Say what was done; the one moment at which a generated password is shown."""
-    if as_json:
-        print_json({**facts(account), **({"password": generated} if generated else {})})
-        return
-    click.echo(sentence)
-    if generated:
-        click.echo(f"password: {generated}")
-
-
-def _columns(account: Account) -> tuple[object, ...]:
-    return (
-        account.name,
-        account.status.value,
-        bool(account.digest_secrets),
-        account.created.isoformat() if account.created else None,
-        account.changed.isoformat() if account.changed else None,
-    )
-
-
-def _shown(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -18,7 +18,7 @@ from digipoort_msa.config.problems import Problem
 from digipoort_msa.config.queue import Notification, Queue
 from digipoort_msa.config.realm import Realm
 from digipoort_msa.config.settings import Settings
-from digipoort_msa.config.stores import ldap
+from digipoort_msa.config.stores import http, ldap, sql
 from digipoort_msa.config.tables import host_and_port
 
 
@@ -136,11 +136,14 @@ def _store(key: str, realm: Realm) -> Iterator[Problem]:
     if realm.store == "sql":
         if realm.sql.url is not None and (fault := _url_fault(realm.sql.url)):
             yield Problem(f"{key}.sql.url", fault, realm.sql.url)
+        yield from sql.problems(f"{key}.sql", realm.sql)
     elif realm.store == "ldap":
         yield from ldap.problems(f"{key}.ldap", realm.ldap, realm.mechanisms)
+    elif realm.store == "http":
+        yield from http.problems(f"{key}.http", realm.http, realm.mechanisms)
     elif realm.store not in (installed := plugins("stores")):
         names = f" ({', '.join(installed)})" if installed else ""
-        right = f"should be sql, ldap or an installed plug-in{names}"
+        right = f"should be sql, ldap, http or an installed plug-in{names}"
         yield Problem(f"{key}.store", right, realm.store)
 
 

@@ -1,11 +1,12 @@
 """``[realm.sql]``: accounts in a database."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from digipoort_msa import statements
+from digipoort_msa.config.problems import Problem
 from digipoort_msa.config.tables import SecretFile, Table, Text
 
 
@@ -54,3 +55,27 @@ class Sql(Table):
         description="an UPDATE that binds :name, :old (the password hash) and :scram: keeps SCRAM keys in "
         "your own tables; unset means that they are left alone",
     )
+
+
+def problems(key: str, sql: Sql) -> Iterator[Problem]:
+    """What reaches beyond one key.
+
+    :param key: of the table.
+    """
+    if sql.account_query is None:
+        for name, value in (("upgrade-query", sql.upgrade_query), ("scram-query", sql.scram_query)):
+            if value is not None:
+                yield Problem(
+                    f"{key}.{name}", f"is for your own tables: {key}.account-query is missing", value
+                )
+    else:
+        if sql.url is None:
+            right = "missing; should be the URL of the database that account-query is for"
+            yield Problem(f"{key}.url", right)
+        if sql.key_file is not None:
+            right = "is for the MSA's own tables, and account-query reads yours; take one of them out"
+            yield Problem(f"{key}.key-file", right, sql.key_file)
+    if sql.password_file is not None and sql.url is None:
+        yield Problem(
+            f"{key}.password-file", "is for the database of a url, which is missing", sql.password_file
+        )
