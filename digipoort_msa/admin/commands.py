@@ -73,14 +73,15 @@ def check(console: Console, as_json: bool) -> None:
         settings = console.load(files=True)
         from digipoort_msa.service.checking import unusable
 
-        if problems := tuple(unusable(settings)):
+        found = tuple(unusable(settings))
+        if problems := [problem for problem in found if not problem.warning]:
             raise NotConfigured(config.ConfigError(problems, console.config))
     except NotConfigured as error:
         if not as_json:
             raise
         print_json({"problems": [{"key": one.key, "text": str(one)} for one in error.problems]})
         raise SystemExit(error.exit_code) from None
-    for warning in config.warnings(settings):
+    for warning in (*config.warnings(settings), *found):
         click.echo(f"warning: {warning}", err=True)
     if as_json:
         print_json(config.as_document(settings))

@@ -1,6 +1,6 @@
 """What only the rooms themselves can judge of settings, and would keep the service from starting."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,8 @@ from digipoort_msa.service.queues import make_notifications
 
 
 def unusable(settings: Settings) -> Iterator[Problem]:
-    """Every problem of settings that :func:`digipoort_msa.config.load` has nothing against.
+    """Every problem, warnings among them, of settings that :func:`digipoort_msa.config.load` has nothing
+    against.
 
     Files are read; nothing is written, kept open or started.
     """
@@ -47,7 +48,8 @@ def _store_and_plugins(key: str, realm: Realm, settings: Settings) -> Iterator[P
     try:
         if realm.store != "sql":
             table = realm.store if realm.store in STORES else "plugin"
-            yield from _opens(f"{key}.{table}", partial(open_store, realm, facilities))
+            judged = partial(_idle_mechanisms, key, realm)
+            yield from _opens(f"{key}.{table}", partial(open_store, realm, facilities), judged)
         for number, policy in plugins:
             where = f"{key}.policy[{number}].plugin.settings"
             yield from _opens(where, partial(RULES["plugin"], policy, realm, facilities))
@@ -55,10 +57,21 @@ def _store_and_plugins(key: str, realm: Realm, settings: Settings) -> Iterator[P
         threads.stop()
 
 
-def _opens(key: str, opening: Callable[[], Any]) -> Iterator[Problem]:
+def _idle_mechanisms(key: str, realm: Realm, store: Any) -> Iterator[Problem]:
+    """What is listed, and cannot be offered."""
+    for number, mechanism in enumerate(realm.mechanisms):
+        if mechanism not in store.mechanisms and mechanism != "EXTERNAL":
+            right = f"is not offered: the store {realm.store} cannot verify it"
+            yield Problem(f"{key}.mechanisms[{number}]", right, mechanism, warning=True)
+
+
+def _opens(
+    key: str, opening: Callable[[], Any], judged: Callable[[Any], Iterable[Problem]] = lambda _: ()
+) -> Iterator[Problem]:
     try:
         opened = opening()
     except (ValueError, OSError) as error:
         yield Problem(key, str(error))
     else:
+        yield from judged(opened)
         maybeDeferred(opened.stop).addErrback(lambda _: None)  # nothing was begun; nobody waits here
