@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
+from random import randrange
 from time import monotonic, sleep
 from typing import Any
 
@@ -108,6 +109,10 @@ class Slapd:
         return self._ports[0], self._ports[1]
 
     @property
+    def _program(self) -> Path:
+        return self.directory / "slapd"
+
+    @property
     def _socket(self) -> Path:
         return self.directory / "ldapi"
 
@@ -118,6 +123,8 @@ class Slapd:
         (self.directory / "key.pem").write_bytes(key)
         self.password_file.write_text(f"{ADMIN_PASSWORD}\n")
         (self.directory / "data").mkdir()
+        # Where AppArmor is in force, Debian's profile lets the program at its own place read nothing here.
+        shutil.copy(SLAPD, self._program)
         facts = {"folder": self.directory, "suffix": SUFFIX, "admin": ADMIN, "password": ADMIN_PASSWORD}
         (self.directory / "slapd.conf").write_text(_CONFIGURATION.format(**facts))
         if os.geteuid() == 0:
@@ -132,7 +139,15 @@ class Slapd:
             self._process = subprocess.Popen(
                 [
                     *("setpriv", "--pdeathsig=KILL", *user),
-                    *(SLAPD, "-d", "0", "-f", str(self.directory / "slapd.conf"), "-h", " ".join(urls)),
+                    *(
+                        str(self._program),
+                        "-d",
+                        "0",
+                        "-f",
+                        str(self.directory / "slapd.conf"),
+                        "-h",
+                        " ".join(urls),
+                    ),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -230,10 +245,15 @@ def _modifications(entry: Entry) -> Any:
 
 
 def _free_ports(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    """Below those that clients are given: nobody else takes one while slapd is down."""
+    ports: list[int] = []
+    while len(ports) < number:
+        port = randrange(20000, 32000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        ports.append(port)
     return ports
 
 

@@ -196,7 +196,7 @@ def _filters(key: str, ldap: Ldap) -> Iterator[Problem]:
 def _is_filter(text: str) -> bool:
     """Is it one item, or items within their parentheses?"""
     text = text.replace("{name}", "x").replace("{dn}", "x")
-    item = r"\([^()=\0]+=[^()\0]*\)"
+    item = r"\([^()=&|!\0][^()=\0]*=[^()\0]*\)"
     while (shorter := re.sub(rf"\((?:[&|](?:{item})+|!{item})\)", "(x=x)", text)) != text:
         text = shorter
     return re.fullmatch(item, text) is not None
