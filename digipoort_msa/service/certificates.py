@@ -42,6 +42,7 @@ class ListenerCertificates(Service):
         self._crl = settings.tls.client_crl if modes - {"off"} else None
         self._version = _version(self._crl)
         self._crls = self._read_crls()
+        self._revoked: set[tuple[str, int]] | None = None  # issuer and serial; made where somebody asks
         self._broken: tuple[object, str] | None = None  # what the log has been told of a new file
         self._told: set[bytes] = set()  # of these lists it has been told that they are out of date
         self._watch = LoopingCall(self._look)
@@ -52,11 +53,11 @@ class ListenerCertificates(Service):
 
     def has_revoked(self, certificate: ClientCertificate) -> bool:
         """By the lists in force.  An authority's own revocation is seen in the next handshake."""
-        return any(
-            crl.get_revoked_certificate_by_serial_number(certificate.serial) is not None
-            for crl in self._crls
-            if distinguished_name(crl.issuer) == certificate.issuer
-        )
+        if self._revoked is None:
+            self._revoked = {
+                (distinguished_name(crl.issuer), one.serial_number) for crl in self._crls for one in crl
+            }
+        return (certificate.issuer, certificate.serial) in self._revoked
 
     def of(self, listener: Listener) -> ServerTLS:
         """What a listener does TLS with."""
@@ -72,7 +73,7 @@ class ListenerCertificates(Service):
         prepared = [tls.prepare(self._files(mode, crls)) for mode, tls in self._tls.items()]
         for use in prepared:
             use()
-        self._crls, self._version, self._broken = crls, version, None
+        self._crls, self._version, self._broken, self._revoked = crls, version, None, None
         self.taken_up()
 
     # -- life ------------------------------------------------------------------------------------------
