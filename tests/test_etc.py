@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from digipoort_msa.config import load
 from digipoort_msa.config.certificate import Certificate
 from digipoort_msa.config.delivery import Lmtp
+from digipoort_msa.config.policies.rate import RateLimit
 from digipoort_msa.config.policy import Policy
 from digipoort_msa.config.realm import Realm
 from digipoort_msa.config.settings import Listener, Server, Settings
@@ -36,6 +37,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "realm": Realm,
     "policy": Policy,
     "certificate": Certificate,
+    "limits": RateLimit,
 }
 
 
