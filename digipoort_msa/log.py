@@ -142,6 +142,19 @@ HASH_UNREADABLE = Event(
     "account {account} in realm {realm} cannot use its password, for its hash cannot be read: {reason}",
     LogLevel.error,
 )
+ACCOUNTS_LOADED = Event(
+    "accounts-loaded", "realm {realm} has the accounts that {file} holds now: {accounts} of them"
+)
+ACCOUNTS_KEPT = Event(
+    "accounts-kept",
+    "realm {realm} keeps the accounts it had, until {file} is mended: {reason}",
+    LogLevel.error,
+)
+HASHES_REFUSED = Event(
+    "hashes-refused",
+    "realm {realm} takes no password of {accounts}, for {reason}: set them anew, in {file}",
+    LogLevel.error,
+)
 ACCOUNT_KEYS_UNREADABLE = Event(
     "account-keys-unreadable",
     "the keys in {file} cannot be read, those read before stay in use: {reason}",

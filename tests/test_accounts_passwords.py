@@ -1,6 +1,6 @@
 import threading
 
-from passlib.hash import argon2, pbkdf2_sha256, sha256_crypt, sha512_crypt
+from passlib.hash import apr_md5_crypt, argon2, bcrypt, pbkdf2_sha256, sha256_crypt, sha512_crypt
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -11,7 +11,7 @@ from digipoort_msa.threads import Threads
 from tests.account_doubles import CountingHashing, Inline, account
 from tests.requirements import proves
 
-DAMAGED = ("", "x", "$argon2id$", "$argon2id$v=19$m=8,t=1,p=1$AAAA", "$6$rounds=x$y")
+DAMAGED = ("", "x", "$apr1$a", "$2y$05$a", "$argon2id$", "$argon2id$v=19$m=8,t=1,p=1$AAAA", "$6$rounds=x$y")
 
 
 class PasswordHashingTests(SynchronousTestCase):
@@ -31,6 +31,8 @@ class PasswordHashingTests(SynchronousTestCase):
             sha512_crypt.using(rounds=1000),
             sha256_crypt.using(rounds=1000),
             pbkdf2_sha256.using(rounds=10),
+            bcrypt.using(rounds=4),
+            apr_md5_crypt,
             argon2.using(type="I", memory_cost=8, rounds=1, parallelism=1),
             argon2.using(memory_cost=16, rounds=1, parallelism=1),
             argon2.using(memory_cost=8, rounds=2, parallelism=1),
@@ -40,6 +42,19 @@ class PasswordHashingTests(SynchronousTestCase):
             self.assertFalse(hashing.verify("Geheim", old), old)
             self.assertTrue(hashing.outdated(old), old)
         self.assertFalse(hashing.outdated(hashing.hash("geheim")))
+
+    def test_sound(self):
+        hashing = PasswordHashing(memory_kib=8, time_cost=1)
+        self.assertTrue(hashing.sound(hashing.hash("geheim")))
+        for damaged in DAMAGED:
+            self.assertFalse(hashing.sound(damaged), damaged)
+
+    def test_bcrypt_is_of_72_octets(self):
+        """A longer password is refused, not cut off."""
+        hashing = PasswordHashing(memory_kib=8, time_cost=1)
+        whole = bcrypt.using(rounds=4).hash("€" * 24)
+        self.assertTrue(hashing.verify("€" * 24, whole))
+        self.assertFalse(hashing.verify("€" * 24 + "x", whole))
 
     def test_a_damaged_hash_fits_no_password(self):
         hashing = PasswordHashing(memory_kib=8, time_cost=1)

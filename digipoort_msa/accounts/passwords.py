@@ -26,6 +26,8 @@ from digipoort_msa.accounts.cache import VerifiedPasswords
 from digipoort_msa.sasl.scram_keys import ScramKeys
 from digipoort_msa.threads import Threads
 
+_BCRYPT = 72  # octets of a password that bcrypt looks at
+
 
 class PasswordHashing:
     """The one choice of scheme and parameters.  Blocking: the reactor goes through :class:`Passwords`."""
@@ -36,7 +38,10 @@ class PasswordHashing:
         :param memory_kib: argon2id's memory, in KiB, for each verification that runs.
         """
         self._context = CryptContext(
-            schemes=["argon2", "scrypt", "pbkdf2_sha256", "sha512_crypt", "sha256_crypt"],
+            schemes=[
+                *("argon2", "scrypt", "pbkdf2_sha256", "bcrypt", "sha512_crypt", "sha256_crypt"),
+                "apr_md5_crypt",  # htpasswd's of old: salted, but fast
+            ],
             deprecated="auto",
             argon2__type="ID",
             argon2__memory_cost=memory_kib,
@@ -48,7 +53,10 @@ class PasswordHashing:
         return str(self._context.hash(password))
 
     def verify(self, password: str, password_hash: str) -> bool:
-        """Is it right?  A hash that cannot be read fits no password."""
+        """Is it right?  A hash that cannot be read fits no password, and one of bcrypt none that it would cut
+        off: whoever knows the beginning would know it all."""
+        if password_hash.startswith("$2") and len(password.encode()) > _BCRYPT:
+            return False
         try:
             return bool(self._context.verify(password, password_hash))
         except ValueError:  # passlib's: a damaged hash, or a password beyond what hashes take
@@ -59,7 +67,16 @@ class PasswordHashing:
         return bool(self._context.needs_update(password_hash))
 
     def readable(self, password_hash: str) -> bool:
+        """Is it of a kind that is known?"""
         return self._context.identify(password_hash) is not None
+
+    def sound(self, password_hash: str) -> bool:
+        """Is it a whole hash, of a kind that is known?"""
+        scheme = self._context.identify(password_hash, resolve=True)
+        try:
+            return scheme is not None and scheme.from_string(password_hash).checksum is not None
+        except ValueError:
+            return False
 
 
 _SALT = 16  # octets
