@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase
 
-from digipoort_msa.server.client_certificate import Unusable, names_in
+from digipoort_msa.server.client_certificate import Unusable, client_certificate, names_in
 from tests.client_authority import ClientAuthority, common_name
 
 AUTHORITY = ClientAuthority("CA, of us")
@@ -91,6 +91,13 @@ class NamesTests(SynchronousTestCase):
     def test_a_control_elsewhere_in_the_subject(self) -> None:
         for character in "\n\u202e":
             self.unusable([(NameOID.ORGANIZATION_NAME, f"a{character}")])
+
+    def test_one_that_openssl_alone_can_read(self) -> None:
+        class Connection:
+            def get_peer_certificate(self, *, as_cryptography: bool) -> object:
+                raise ValueError("error parsing asn1 value")
+
+        self.assertRaises(Unusable, client_certificate, Connection())
 
     def test_too_much(self) -> None:
         self.unusable(alternatives=[x509.DNSName(f"{number}.nl") for number in range(101)])

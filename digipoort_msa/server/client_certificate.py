@@ -39,7 +39,10 @@ def client_certificate(connection: SSL.Connection) -> ClientCertificate | None:
     :return: ``None`` where it showed none.
     :raise Unusable: it showed one that names nobody.
     """
-    certificate = connection.get_peer_certificate(as_cryptography=True)
+    try:
+        certificate = connection.get_peer_certificate(as_cryptography=True)
+    except ValueError as error:  # what OpenSSL takes is not always a certificate by the book
+        raise Unusable(str(error)) from None
     return None if certificate is None else names_in(certificate)
 
 
