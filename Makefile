@@ -41,7 +41,7 @@ bench: .venv/development
 
 .venv/development: setup.cfg pyproject.toml | .venv/bin/pip
 	.ci/debian-packages $$(cat .ci/build-packages)
-	$(BIN)/pip install --quiet --editable '.[test,lint,docs,postgresql,mariadb,ldap,dns]'
+	$(BIN)/pip install --quiet --editable '.[test,lint,docs,postgresql,mariadb,ldap,http,dns]'
 	@touch $@ .venv/installed
 
 # Debian's python3 makes no virtual environment without python3-venv.

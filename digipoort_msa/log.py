@@ -131,6 +131,12 @@ DIRECTORY_UNAVAILABLE = Event(
     "a directory server of realm {realm} is tried last for a while: {reason}",
     LogLevel.warn,
 )
+STORE_RESTS = Event(
+    "store-rests", "the accounts of realm {realm} are not asked for {seconds} s: {reason}", LogLevel.error
+)
+STORE_RECOVERED = Event(
+    "store-recovered", "the accounts of realm {realm} can be asked again, after {seconds} s", LogLevel.warn
+)
 SECRETS_UNREADABLE = Event(
     "secrets-unreadable", "account {account} in realm {realm} cannot use DIGEST-MD5: {reason}", LogLevel.error
 )

@@ -46,7 +46,7 @@ THEIRS = {
     "interfaces": {"attrs", "zope"},
     "config": TWISTED | {"pydantic", "pydantic_core", "sqlalchemy", "cryptography", "re2"},
     "accounts": TWISTED
-    | {"passlib", "sqlalchemy", "cryptography", "psycopg", "ldap", "OpenSSL", "service_identity"},
+    | {"passlib", "sqlalchemy", "cryptography", "psycopg", "ldap", "OpenSSL", "service_identity", "treq"},
     "policy": TWISTED | {"re2"},
     "spool": TWISTED | {"nacl"},
     "delivery": TWISTED | {"OpenSSL", "service_identity", "cryptography", "scramp", "dns"},

@@ -24,6 +24,7 @@ from digipoort_msa.config.delivery import Hops
 from digipoort_msa.config.mechanisms import asks
 from digipoort_msa.config.problems import Problem
 from digipoort_msa.config.settings import Settings
+from digipoort_msa.config.stores.http import Http
 from digipoort_msa.config.stores.ldap import Ldap
 from digipoort_msa.secret_files import encryption_keys, first_line
 
@@ -40,6 +41,8 @@ def in_files(settings: Settings) -> Iterator[Problem]:
     for index, realm in enumerate(settings.realm):
         if realm.store == "ldap":
             yield from _ldap(f"realm[{index}].ldap", realm.ldap)
+        elif realm.store == "http":
+            yield from _http(f"realm[{index}].http", realm.http)
     for key, delivery in deliveries(settings):
         if delivery.to == "maildir" and delivery.maildir.directory is not None:
             yield from _folder(f"{key}.maildir.directory", delivery.maildir.directory)
@@ -78,6 +81,17 @@ def _ldap(key: str, ldap: Ldap) -> Iterator[Problem]:
         where = f"{key}.password-file"
         yield from _read(where, ldap.password_file, first_line, "a password as its first line")[1]
         yield from _secret(where, ldap.password_file)
+
+
+def _http(key: str, http: Http) -> Iterator[Problem]:
+    if http.ca is not None:
+        yield from _read(f"{key}.ca", http.ca, x509.load_pem_x509_certificates, "PEM certificates")[1]
+    if http.token_file is not None:
+        where = f"{key}.token-file"
+        yield from _read(where, http.token_file, first_line, "a token as its first line")[1]
+        yield from _secret(where, http.token_file)
+    if http.certificate is not None and http.private_key is not None:
+        yield from _pair(f"{key}.certificate", http.certificate, f"{key}.private-key", http.private_key)[1]
 
 
 def _hops(key: str, hops: Hops) -> Iterator[Problem]:

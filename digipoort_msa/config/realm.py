@@ -9,6 +9,7 @@ from digipoort_msa.config.certificate import Certificate
 from digipoort_msa.config.delivery import Delivery
 from digipoort_msa.config.policy import Policy
 from digipoort_msa.config.queue import Notification, Queue
+from digipoort_msa.config.stores.http import Http
 from digipoort_msa.config.stores.ldap import Ldap
 from digipoort_msa.config.stores.sql import Sql
 from digipoort_msa.config.tables import AddressPattern, Count, Flag, Table, Text, Wait
@@ -28,10 +29,11 @@ class Realm(Table):
     )
     store: Text = Field(
         default="sql",
-        description='where the accounts are kept: "sql", "ldap", or the name of an installed plug-in',
+        description='where the accounts are kept: "sql", "ldap", "http", or the name of an installed plug-in',
     )
     sql: Sql = Sql()
     ldap: Ldap = Ldap()
+    http: Http = Http()
     plugin: dict[str, Any] = Field(default={}, description="a table: the settings of a plug-in")
     mechanisms: tuple[Mechanism, ...] = Field(
         default=("DIGEST-MD5", "PLAIN", "LOGIN"),

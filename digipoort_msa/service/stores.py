@@ -49,4 +49,16 @@ def _ldap(realm: Realm, facilities: Facilities) -> IAccountStore:
     return open_directory(realm.name, realm.ldap, facilities.reactor)
 
 
-STORES: Mapping[str, Callable[[Realm, Facilities], IAccountStore]] = {"sql": _sql, "ldap": _ldap}
+def _http(realm: Realm, facilities: Facilities) -> IAccountStore:
+    try:
+        from digipoort_msa.service.http_accounts import open_http
+    except ImportError as error:
+        raise ValueError(f"needs treq: install digipoort-msa[http] ({error})") from error
+    return open_http(realm.name, realm.http, facilities.reactor)
+
+
+STORES: Mapping[str, Callable[[Realm, Facilities], IAccountStore]] = {
+    "sql": _sql,
+    "ldap": _ldap,
+    "http": _http,
+}

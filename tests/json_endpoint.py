@@ -1,0 +1,151 @@
+"""Endpoints for the ``http`` store: a real HTTPS server on loopback, and one that misbehaves."""
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as global_reactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.protocols.policies import WrappingFactory
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from digipoort_msa.testing import AccountDescription
+from tests.authority import Authority
+
+reactor: Any = global_reactor
+TOKEN = "a-token.of_letters~+/="
+
+#: What a path does instead of answering: it is given the request, and returns what ``render`` does.
+Manner = Callable[[Any], Any]
+
+
+class Listening:
+    """A factory that listens with TLS on a port of its own, and goes with all its connections."""
+
+    def __init__(
+        self, factory: Factory, authority: Authority, names: Sequence[str] = ("localhost",), **tls: Any
+    ) -> None:
+        self._factory = WrappingFactory(factory)
+        options = authority.server(*names, **tls)
+        self._port = reactor.listenSSL(0, self._factory, options, interface="127.0.0.1")
+        self.port: int = self._port.getHost().port
+        self.url = f"https://localhost:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        return len(self._factory.protocols)
+
+    def drop(self) -> None:
+        for connection in list(self._factory.protocols):
+            connection.transport.abortConnection()
+
+    async def stop(self) -> None:
+        await self._port.stopListening()
+        self.drop()
+        while self._factory.protocols:
+            await deferLater(reactor, 0)
+
+
+class Accounts(Resource):
+    """``/account`` and ``/verify``, as ``docs/stores/http.rst`` has them; ``manners`` are of other paths."""
+
+    isLeaf = True
+
+    def __init__(self, realm: str, accounts: Sequence[AccountDescription] = ()) -> None:
+        super().__init__()
+        self.realm = realm
+        self.manners: dict[str, Manner] = {}
+        self.requests: list[Any] = []  # what was asked: headers and document
+        self.verifies = False
+        self.generation = 0
+        self.hold(accounts)
+
+    def hold(self, accounts: Sequence[AccountDescription]) -> None:
+        self.generation += 1
+        self.accounts = {account.name: account for account in accounts}
+
+    def render_POST(self, request: Any) -> Any:
+        question = json.loads(request.content.read())
+        self.requests.append((request.requestHeaders, question))
+        request.question = question
+        path = request.path.decode()
+        if path in self.manners:
+            return self.manners[path](request)
+        about = {"realm": question["realm"], "name": question["name"]}
+        account = self.accounts.get(question["name"]) if question["realm"] == self.realm else None
+        if account is None:
+            return answer(request, {**about, "unknown": True}, 404)
+        if path == "/verify":
+            return answer(request, {**about, "verified": account.password == question["password"]})
+        return answer(request, {**about, **self.record(account)})
+
+    def record(self, account: AccountDescription) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "status": account.status.value,
+            "groups": sorted(account.groups),
+            "addresses": list(account.addresses),
+        }
+        if self.verifies:
+            return {**document, "revision": str(self.generation)}
+        return {
+            **document,
+            "password-hash": account.password_hash(),
+            "digest-secrets": [secret.hex() for secret in account.digest_secrets(self.realm)],
+            "scram": scram(account),
+        }
+
+
+def scram(account: AccountDescription) -> str:
+    keys = account.scram_keys()
+    salt, stored, server = (
+        b64encode(octets).decode() for octets in (keys.salt, keys.stored_key, keys.server_key)
+    )
+    return f"SCRAM-SHA-256${keys.iterations}:{salt}${stored}:{server}"
+
+
+def answer(request: Any, document: Any, status: int = 200, media_type: str = "application/json") -> bytes:
+    """What a resource's ``render`` gives back; ``document`` is JSON's, or octets as they are."""
+    request.setResponseCode(status)
+    request.setHeader("Content-Type", media_type)
+    return document if isinstance(document, bytes) else json.dumps(document).encode()
+
+
+def silence(request: Any) -> Any:
+    """No answer, ever."""
+    return NOT_DONE_YET
+
+
+def endpoint(accounts: Accounts, authority: Authority, *names: str, **tls: Any) -> Listening:
+    site = Site(accounts)
+    site.noisy = False  # type: ignore[attr-defined]
+    return Listening(site, authority, names or ("localhost",), **tls)
+
+
+class Script(Protocol):
+    """Does what it is told once the request's header section is there; knows no HTTP."""
+
+    def __init__(self, act: Callable[[Any], None]) -> None:
+        self._act = act
+        self._received = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        before = self._received
+        self._received += data
+        if b"\r\n\r\n" in self._received and b"\r\n\r\n" not in before:
+            self._act(self)
+
+
+def scripted(authority: Authority, act: Callable[[Any], None]) -> Listening:
+    factory = Factory.forProtocol(lambda: Script(act))  # type: ignore[arg-type]
+    factory.noisy = False
+    return Listening(factory, authority)
+
+
+def ca_file(authority: Authority, folder: Path) -> Path:
+    file = folder / "ca.pem"
+    file.write_bytes(authority.pem)
+    return file
