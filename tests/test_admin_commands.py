@@ -94,7 +94,7 @@ class Main(SynchronousTestCase):
     def test_commands(self) -> None:
         """Each has its help, which needs no configuration."""
         names = main.list_commands(click.Context(main))
-        self.assertEqual(names, ["account", "check", "policy", "queue", "sandbox", "throttle"])
+        self.assertEqual(names, ["account", "certificate", "check", "policy", "queue", "sandbox", "throttle"])
         for name in names:
             self.assertEqual(CliRunner().invoke(main, [name, "--help"]).exit_code, 0, name)
 

@@ -15,6 +15,7 @@ from digipoort_msa.admin.console import Console, NotConfigured, json_option, pas
 #: Each is named as its module in this package, and as the command or group in there.
 _ELSEWHERE = {
     "account": "Manage the accounts of a realm.",
+    "certificate": "Tell whose login a client certificate would be.",
     "policy": "Show what the rules on trial would refuse.",
     "queue": "Show and manage the messages in the spool.",
     "throttle": "Show and clear what is counted of failed logins.",

@@ -112,12 +112,7 @@ class Accounts:
             refusal_time=realm.refusal_time,
             scram_iterations=realm.scram_iterations,
             prepare_scram=realm.prepare_scram,
-            certificates=tuple(
-                CertificateRule(
-                    name=rule.field, pattern=rule.pattern, account=rule.account, issuer=rule.issuer
-                )
-                for rule in realm.certificate
-            ),
+            certificates=certificate_rules(realm),
         )
         idle = rules.mechanisms - store.mechanisms - {"EXTERNAL"}
         if idle:
@@ -133,6 +128,14 @@ class Accounts:
         threads = Threads(self._reactor, name, size=size, waiting=size * _WAITING_PER_THREAD)
         self._threads.append(threads)
         return threads
+
+
+def certificate_rules(realm: RealmSettings) -> tuple[CertificateRule, ...]:
+    """Which accounts of a realm client certificates stand for."""
+    return tuple(
+        CertificateRule(name=rule.field, pattern=rule.pattern, account=rule.account, issuer=rule.issuer)
+        for rule in realm.certificate
+    )
 
 
 def _today() -> date:
