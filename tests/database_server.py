@@ -16,6 +16,7 @@ from time import monotonic, sleep
 from sqlalchemy.engine import URL
 
 CONNECTIONS = 20  # that it takes at most
+STANDING = "standing"  # a database that is made once
 
 
 class DatabaseServer:
@@ -53,8 +54,8 @@ class DatabaseServer:
         """To one of its databases, as its superuser."""
         raise NotImplementedError
 
-    def execute(self, statement: str) -> list[tuple[object, ...]]:
-        """Run a statement outside any database of ours; returns its rows.
+    def execute(self, statement: str, database: str | None = None) -> list[tuple[object, ...]]:
+        """Run a statement, outside any database of ours if none is named; returns its rows.
 
         :raise Exception: the driver's own, where it does not answer.
         """
@@ -117,9 +118,9 @@ class DatabaseServer:
     def standing(self) -> URL:
         """A database that is made once."""
         if not self._stands:
-            self.execute("CREATE DATABASE standing")
+            self.execute(f"CREATE DATABASE {STANDING}")
             self._stands = True
-        return self.url("standing")
+        return self.url(STANDING)
 
     def remove(self) -> None:
         self.kill()

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from sqlalchemy import Engine, inspect, text
+import psycopg
+import pymysql
+from sqlalchemy import Engine
 from sqlalchemy.engine import URL, make_url
 
 from digipoort_msa.accounts.engine import open_engine
+from digipoort_msa.accounts.tables import VERSION
 from tests import mariadb, postgresql
-from tests.database_server import DatabaseServer
-
-TABLES = ("account", "account_schema")
+from tests.database_server import STANDING, DatabaseServer
 
 
 class OnSQLite:
@@ -19,6 +20,10 @@ class OnSQLite:
 
     def without_accounts(self) -> URL:
         """A database whose tables may be there, but no account is."""
+        return self.fresh()
+
+    def without_tables(self) -> URL:
+        """A database in which there are no tables of ours."""
         return self.fresh()
 
     def engine(self: Any, url: URL) -> Engine:
@@ -37,16 +42,22 @@ class OnServer(OnSQLite):
 
     def without_accounts(self) -> URL:
         """Much sooner there than a new one."""
-        url = self.server().standing()
-        engine = self.engine(url)
-        with engine.begin() as connection:
-            there = set(TABLES) & set(inspect(connection).get_table_names())
-            if len(there) == len(TABLES):
-                connection.execute(text("DELETE FROM account"))
-            else:  # a test has made away with one
-                for table in there:
-                    connection.execute(text(f"DROP TABLE {table}"))
-        engine.dispose()
+        server = self.server()
+        url = server.standing()
+        try:
+            server.execute("DELETE FROM account", STANDING)
+            whole = server.execute("SELECT version FROM account_schema", STANDING) == [(VERSION,)]
+        except (psycopg.Error, pymysql.Error):
+            whole = False
+        if not whole:  # a test has made away with something
+            self.without_tables()
+        return url
+
+    def without_tables(self) -> URL:
+        """A database in which there are no tables of ours."""
+        server = self.server()
+        url = server.standing()
+        server.execute("DROP TABLE IF EXISTS account, account_schema", STANDING)
         return url
 
 

@@ -54,9 +54,14 @@ class MariaDB(DatabaseServer):
     def url(self, database: str) -> URL:
         return URL.create("mariadb", "root", database=database, query={"unix_socket": str(self.socket)})
 
-    def execute(self, statement: str) -> list[tuple[object, ...]]:
+    def execute(self, statement: str, database: str | None = None) -> list[tuple[object, ...]]:
         connection = pymysql.connect(
-            unix_socket=str(self.socket), user="root", autocommit=True, connect_timeout=10, read_timeout=10
+            unix_socket=str(self.socket),
+            user="root",
+            database=database,
+            autocommit=True,
+            connect_timeout=10,
+            read_timeout=10,
         )
         with connection, connection.cursor() as cursor:
             cursor.execute(statement)

@@ -62,8 +62,8 @@ class PostgreSQL(DatabaseServer):
     def url(self, database: str) -> URL:
         return URL.create("postgresql", "msa", database=database, query={"host": str(self.directory)})
 
-    def execute(self, statement: str) -> list[tuple[object, ...]]:
-        facts = f"host={self.directory} user=msa dbname=postgres connect_timeout=10"
+    def execute(self, statement: str, database: str | None = None) -> list[tuple[object, ...]]:
+        facts = f"host={self.directory} user=msa dbname={database or 'postgres'} connect_timeout=10"
         with psycopg.connect(facts, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return list(cursor) if cursor.description else []

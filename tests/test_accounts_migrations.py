@@ -25,7 +25,7 @@ class MigrationContract:
     """``version_1`` is the table as the first release made it."""
 
     def setUp(self):
-        self.url = self.fresh()
+        self.url = self.without_tables()
 
     def accounts(self, realm="one.nl"):
         accounts = SQLAccounts(self.engine(self.url), realm, Seal(bytes(32)))
@@ -98,7 +98,7 @@ class MigrationContract:
 
     def test_many_at_once(self):
         for make in (lambda: None, self.make_version_1):
-            self.url = self.fresh()
+            self.url = self.without_tables()
             make()
             barrier, failures = threading.Barrier(6), []
 
@@ -129,7 +129,7 @@ class MigrationContract:
         """The next one finishes it, and no row is lost."""
         for make, steps in ((lambda: None, 3), (self.make_version_1, 6)):
             for survived in range(steps):
-                self.url = self.fresh()
+                self.url = self.without_tables()
                 make()
                 engine = self.engine(self.url)
                 done = []
@@ -163,7 +163,7 @@ class MigrationContract:
     def test_as_sql(self):
         """What is printed for somebody else to run does the same."""
         for make in (lambda: None, self.make_version_1):
-            self.url = self.fresh()
+            self.url = self.without_tables()
             make()
             statements = self.accounts().migration()
             with self.engine(self.url).begin() as connection:
@@ -195,7 +195,6 @@ class PostgreSQLTests(MigrationContract, OnPostgreSQL, SynchronousTestCase):
         """It is told what to do; once somebody has done that, it works."""
         self.make_version_1()
         with self.engine(self.url).begin() as connection:
-            connection.execute(text("DROP ROLE IF EXISTS clerk"))
             connection.execute(text("CREATE ROLE clerk LOGIN"))
             connection.execute(
                 text("GRANT SELECT, INSERT, UPDATE, DELETE ON account, account_schema TO clerk")
@@ -214,7 +213,6 @@ class PostgreSQLTests(MigrationContract, OnPostgreSQL, SynchronousTestCase):
 
     def test_a_role_that_may_make_no_tables(self):
         with self.engine(self.url).begin() as connection:
-            connection.execute(text("DROP ROLE IF EXISTS stranger"))
             connection.execute(text("CREATE ROLE stranger LOGIN"))
             connection.execute(text("REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
         self.url = self.url.set(username="stranger")
