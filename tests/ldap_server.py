@@ -68,7 +68,6 @@ class _Session(Protocol):
     def connectionMade(self) -> None:
         self._server.sessions.append(self)
         self._server.connections += 1
-        self._server.most = max(self._server.most, len(self._server.sessions))
 
     def connectionLost(self, reason: Any = None) -> None:
         self._server.sessions.remove(self)
@@ -111,7 +110,6 @@ class LDAPServer:
         self.requests: list[tuple[int, bytes]] = []  # the tag of each, and the message
         self.sessions: list[_Session] = []
         self.connections = 0  # so far
-        self.most = 0  # at once
         factory = Factory.forProtocol(lambda: _Session(self))
         if tls is None:
             self._port = reactor.listenTCP(0, factory, interface="127.0.0.1")

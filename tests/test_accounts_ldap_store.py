@@ -34,7 +34,7 @@ class StoreContract(AccountStoreContract, TestCase):
         self.ldap.hold(accounts)
 
     def make_dead_store(self) -> LDAPAccountStore:
-        return LDAPRealm().store("ldap://127.0.0.1:9", in_clear=True)
+        return LDAPRealm().store("ldapi:///nowhere/ldapi")
 
     def scripted(self, *script: Any) -> LDAPAccountStore:
         server = LDAPServer(*script)
@@ -301,7 +301,7 @@ class ScriptedTests(TestCase):
     def store(self, script: Any) -> LDAPAccountStore:
         self.server = LDAPServer(script)
         self.addCleanup(self.server.stop)
-        store = LDAPRealm().store(self.server.url, in_clear=True, login=Login(), seconds=0.3, statuses=())
+        store = LDAPRealm().store(self.server.url, in_clear=True, login=Login(), statuses=())
         self.addCleanup(store.stop)
         return store
 
