@@ -144,6 +144,18 @@ class WatchTests(TwoWayTestCase):
         self.clock.advance(INTERVAL)
         self.assertEqual(self.in_force(), {self.issued.certificate.serial_number})
 
+    def test_a_defect_does_not_end_the_watch(self) -> None:
+        """Else nobody would be revoked any more."""
+        watch = self.watching()
+        self.revoke(self.issued.certificate)
+        watch.taken_up = lambda: 1 / 0
+        self.clock.advance(INTERVAL)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.revoke()
+        self.clock.advance(INTERVAL)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.in_force(), set())
+
     def test_out_of_date(self) -> None:
         """Once for each list."""
         self.revoke(start=-2 * DAY, end=-timedelta(minutes=1))

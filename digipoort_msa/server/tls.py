@@ -135,13 +135,17 @@ def _load_authorities(context: SSL.Context, files: TLSFiles) -> None:
     if files.client_ca is None:
         raise TLSFilesError("client certificates are asked for, but no client-ca is named")
     _load(context.load_verify_locations, files.client_ca, "the client CA")
-    context.load_client_ca(os.fsencode(files.client_ca))  # clients are told, and can choose by it
+    # Clients are told whose certificates count, and can choose by it.
+    _load(lambda path: context.load_client_ca(os.fsencode(path)), files.client_ca, "the client CA")
     if files.client_crls:
         store = context.get_cert_store()
         if store is None:
             raise TLSFilesError("OpenSSL has no place for lists of revoked certificates")
-        for crl in files.client_crls:
-            store.add_crl(crl)
+        try:
+            for crl in files.client_crls:
+                store.add_crl(crl)
+        except (SSL.Error, crypto.Error) as error:
+            raise TLSFilesError(f"a list of revoked certificates cannot be used: {error}") from error
         store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
 
 

@@ -16,6 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
 
 from digipoort_msa import log
 from digipoort_msa.config.client_authorities import revocation_lists
@@ -54,9 +55,8 @@ class ListenerCertificates(Service):
     def has_revoked(self, certificate: ClientCertificate) -> bool:
         """By the lists in force.  An authority's own revocation is seen in the next handshake."""
         if self._revoked is None:
-            self._revoked = {
-                (distinguished_name(crl.issuer), one.serial_number) for crl in self._crls for one in crl
-            }
+            named = [(distinguished_name(crl.issuer), crl) for crl in self._crls]
+            self._revoked = {(issuer, one.serial_number) for issuer, crl in named for one in crl}
         return (certificate.issuer, certificate.serial) in self._revoked
 
     def of(self, listener: Listener) -> ServerTLS:
@@ -90,6 +90,14 @@ class ListenerCertificates(Service):
         return None
 
     def _look(self) -> None:
+        """Whatever goes wrong, the next look is in a minute: a list that is missed lets somebody in."""
+        try:
+            self._take_up_what_changed()
+            self._tell_of_the_end()
+        except Exception:  # noqa: BLE001
+            log.failure(log.DEFECT, Failure(), where="the lists of revoked certificates")
+
+    def _take_up_what_changed(self) -> None:
         version = _version(self._crl)
         if version != self._version:
             try:
@@ -103,7 +111,6 @@ class ListenerCertificates(Service):
                 log.emit(
                     log.REVOCATIONS_LOADED, file=str(self._crl), revoked=sum(len(crl) for crl in self._crls)
                 )
-        self._tell_of_the_end()
 
     def _tell_of_the_end(self) -> None:
         """Once for each list that is in force and out of date."""
