@@ -10,13 +10,20 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.protocols.policies import WrappingFactory
+from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from digipoort_msa.accounts.http.store import HTTPStore
+from digipoort_msa.config.stores.http import Http
+from digipoort_msa.interfaces import Unavailable
+from digipoort_msa.service.http_accounts import open_http
 from digipoort_msa.testing import AccountDescription
 from tests.authority import Authority
+from tests.msa import _Events as Events
 
 reactor: Any = global_reactor
+AUTHORITY = Authority()
 TOKEN = "a-token.of_letters~+/="
 
 #: What a path does instead of answering: it is given the request, and returns what ``render`` does.
@@ -149,3 +156,41 @@ def ca_file(authority: Authority, folder: Path) -> Path:
     file = folder / "ca.pem"
     file.write_bytes(authority.pem)
     return file
+
+
+class HTTPStoreCase(Events, TestCase):
+    """Servers and stores, which go with the test."""
+
+    realm = "one.nl"
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.collect_events()
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir(parents=True)
+        self.ca = ca_file(AUTHORITY, self.folder)
+
+    def serve(self, *accounts: AccountDescription) -> Accounts:
+        self.accounts = Accounts(self.realm, accounts)
+        self.server = self.running(endpoint(self.accounts, AUTHORITY))
+        return self.accounts
+
+    def running(self, server: Listening) -> Listening:
+        self.addCleanup(server.stop)
+        return server
+
+    def store(self, url: str, **settings: Any) -> HTTPStore:
+        """:param settings: those of ``[realm.http]`` that are not the defaults."""
+        settings = {"url": url, "ca": str(self.ca), **settings}
+        table = Http.model_validate({key.replace("_", "-"): value for key, value in settings.items()})
+        store = open_http(self.realm, table, reactor)
+        self.addCleanup(store.stop)
+        return store
+
+    async def refusal(self, store: HTTPStore, name: str = "piet") -> str:
+        """Why the store cannot be asked."""
+        try:
+            found = await store.account(name)
+        except Unavailable as error:
+            return str(error)
+        raise AssertionError(f"it gave {found}")
