@@ -58,6 +58,7 @@ class MariaDB(DatabaseServer):
         connection = pymysql.connect(
             unix_socket=str(self.socket),
             user="root",
+            ssl_disabled=True,
             database=database,
             autocommit=True,
             connect_timeout=10,

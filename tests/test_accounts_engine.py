@@ -16,7 +16,7 @@ from digipoort_msa.accounts.seal import Seal
 from digipoort_msa.accounts.sql import SQLAccounts
 from digipoort_msa.interfaces import Unavailable
 from tests.account_doubles import account
-from tests.database_server import CONNECTIONS
+from tests.database_server import CONNECTIONS, STANDING
 from tests.databases import OnMariaDB, OnPostgreSQL
 from tests.forwarder import Forwarder
 from tests.requirements import proves
@@ -237,7 +237,7 @@ class PostgreSQLTests(ServerContract, OnPostgreSQL, SynchronousTestCase):
         return self.server().standing().set(query={"host": "127.0.0.1", "port": str(port)})
 
     def connect(self):
-        return psycopg.connect(host=str(self.server().directory), user="msa", dbname="standing")
+        return psycopg.connect(host=str(self.server().directory), user="msa", dbname=STANDING)
 
     def locked(self):
         connection = self.connect()
@@ -263,7 +263,8 @@ class MariaDBTests(ServerContract, OnMariaDB, SynchronousTestCase):
         return self.server().standing().set(host="127.0.0.1", port=port, query={})
 
     def connect(self):
-        return pymysql.connect(unix_socket=str(self.server().socket), user="root", database="standing")
+        socket = str(self.server().socket)
+        return pymysql.connect(unix_socket=socket, user="root", database=STANDING, ssl_disabled=True)
 
     def locked(self):
         connection = self.connect()

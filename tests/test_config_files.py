@@ -146,6 +146,24 @@ class Files(SynchronousTestCase):
         """It ends at the line's end, and at nothing else that Unicode takes for one."""
         self.assertEqual(first_line("a\x0b\u2028b\r\nc".encode()), "a\x0b\u2028b")
 
+    def test_files_of_the_sql_store(self) -> None:
+        """The database's password, and the key of what is sealed."""
+        file = self.folder / "file"
+        for name, good, right in (
+            ("password-file", b"geheim\n", "a password as its first line"),
+            ("key-file", bytes(32).hex().encode(), "32 octets in hex or base64"),
+        ):
+            realm = {"name": "x.nl", "sql": {name: str(file), "url": "sqlite:////x"}}
+            (line,) = self.problems(realm=[realm])
+            self.assertIn(f"realm[0].sql.{name}", line)
+            self.assertIn("cannot be read", line)
+            file.touch(0o600)
+            (line,) = self.problems(realm=[realm])
+            self.assertIn(right, line)
+            file.write_bytes(good)
+            self.assertEqual(self.problems(realm=[realm]), [])
+            file.unlink()
+
     def test_texts(self) -> None:
         """The folder of a realm's own texts has to be there."""
         folder = self.folder / "texts"

@@ -1,10 +1,10 @@
 """Databases as the ``sql`` store uses them: SQLite, PostgreSQL and MariaDB, through SQLAlchemy.
 
-A database that is down, slow, locked or unreachable is :class:`~digipoort_msa.interfaces.Unavailable` within
-:data:`SECONDS` a step, and is asked again the next time: nothing has to be restarted.  Each kind needs its own
-limits for that.  The server gives a statement up after a little less than the client, so that a lock costs
-an answer and not a connection; the client gives up a server that does not answer at all (a cut cable, a stopped
-virtual machine), and closes that connection, so that the thread is free again.
+A database that is down, slow, locked or unreachable is ``Unavailable`` within :data:`SECONDS` a step, and is
+asked again the next time: nothing has to be restarted.  Each kind needs its own limits for that.  The server
+gives a statement up after a little less than the client, so that a lock costs an answer and not a connection;
+the client gives up a server that does not answer at all (a cut cable, a stopped virtual machine), and closes
+that connection, so that the thread is free again.
 """
 
 import threading
@@ -177,6 +177,8 @@ def _mariadb_options(url: URL) -> dict[str, Any]:
             "connect_timeout": SECONDS,
             "read_timeout": SECONDS,
             "write_timeout": SECONDS,
+            # On a socket of this machine TLS adds nothing, and reading the authorities takes long.
+            **({"ssl_disabled": True} if "unix_socket" in url.query else {}),
             # What MariaDB alone knows is in a comment that it alone reads.
             "init_command": f"SET SESSION {limits} /*M!100101 , max_statement_time={_SERVERS_SECONDS} */",
         },

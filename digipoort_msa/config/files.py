@@ -26,6 +26,7 @@ from digipoort_msa.config.problems import Problem
 from digipoort_msa.config.settings import Settings
 from digipoort_msa.config.stores.http import Http
 from digipoort_msa.config.stores.ldap import Ldap
+from digipoort_msa.config.stores.sql import Sql
 from digipoort_msa.secret_files import encryption_keys, first_line
 
 T = TypeVar("T")
@@ -53,6 +54,9 @@ def in_files(settings: Settings) -> Iterator[Problem]:
     for key, notification in notifications(settings):
         if notification.templates is not None:
             yield from _readable_folder(f"{key}.templates", notification.templates)
+    for index, realm in enumerate(settings.realm):
+        if realm.store == "sql":
+            yield from _sql(f"realm[{index}].sql", realm.sql)
     key_file = settings.spool.encryption_key_file
     if key_file is not None:
         key = "spool.encryption-key-file"
@@ -92,6 +96,17 @@ def _http(key: str, http: Http) -> Iterator[Problem]:
         yield from _secret(where, http.token_file)
     if http.certificate is not None and http.private_key is not None:
         yield from _pair(f"{key}.certificate", http.certificate, f"{key}.private-key", http.private_key)[1]
+
+
+def _sql(key: str, sql: Sql) -> Iterator[Problem]:
+    if sql.password_file is not None:
+        where = f"{key}.password-file"
+        yield from _read(where, sql.password_file, first_line, "a password as its first line")[1]
+        yield from _secret(where, sql.password_file)
+    if sql.key_file is not None:
+        where = f"{key}.key-file"
+        yield from _read(where, sql.key_file, encryption_keys, "32 octets in hex or base64")[1]
+        yield from _secret(where, sql.key_file)
 
 
 def _hops(key: str, hops: Hops) -> Iterator[Problem]:
