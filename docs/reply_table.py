@@ -40,6 +40,10 @@ def replies() -> dict[str, Reply]:
         "queued": reply.queued("ID"),
         "challenge": Reply(334, None, ("BASE64",)),
         "profile_refuses": reply.profile_refuses("NAME", "RULE", "WHERE", of_size=False),
+        "header_sender_not_yours": reply.header_sender_not_yours("From"),
+        "header_sender_unclear": reply.header_sender_unclear("From"),
+        "rate_exceeded": reply.rate_exceeded("messages", 36),
+        "rate_never": reply.rate_never("octets"),
         "passed_on": reply.passed_on(Reply(550, "5.1.1", ("WORDS OF THE NEXT HOP",))),
     }
 
