@@ -35,7 +35,8 @@ class SqlTests(SynchronousTestCase):
             {"url": URL},
             {"url": URL, "key_file": "/k", "password_file": "credential:database"},
             {"url": URL, "account_query": QUERY},
-            {"url": URL, "account_query": QUERY, "upgrade_query": UPGRADE, "scram_query": SCRAM},
+            {"url": URL, "account_query": QUERY, "upgrade_query": UPGRADE},
+            {"url": URL, "account_query": QUERY.replace("h AS", "scram, h AS"), "scram_query": SCRAM},
         ):
             self.assertEqual(problems(**sql), [], sql)
 
@@ -45,6 +46,7 @@ class SqlTests(SynchronousTestCase):
             ({"url": URL, "account_query": QUERY, "key_file": "/k"}, "key-file", "take one of them out"),
             ({"url": URL, "upgrade_query": UPGRADE}, "upgrade-query", "account-query is missing"),
             ({"url": URL, "scram_query": SCRAM}, "scram-query", "account-query is missing"),
+            ({"url": URL, "account_query": QUERY, "scram_query": SCRAM}, "scram-query", "a column scram"),
             ({"password_file": "/p"}, "password-file", "of a url, which is missing"),
         ):
             (line,) = problems(**sql)

@@ -72,6 +72,9 @@ def problems(key: str, sql: Sql) -> Iterator[Problem]:
         if sql.url is None:
             right = "missing; should be the URL of the database that account-query is for"
             yield Problem(f"{key}.url", right)
+        if sql.scram_query is not None and "scram" not in statements.account_query(sql.account_query).words:
+            right = "keeps what account-query never reads; let that give a column scram"
+            yield Problem(f"{key}.scram-query", right, sql.scram_query)
         if sql.key_file is not None:
             right = "is for the MSA's own tables, and account-query reads yours; take one of them out"
             yield Problem(f"{key}.key-file", right, sql.key_file)
