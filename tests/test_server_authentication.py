@@ -326,7 +326,9 @@ class ExchangeTests(ClockTestCase):
 
     def submitter(self) -> Any:
         return self.successResultOf(
-            make_realms(self.clock, self.spool).login(password_credential(ACCOUNT, PASSWORD), "192.0.2.1", "PLAIN")
+            make_realms(self.clock, self.spool).login(
+                password_credential(ACCOUNT, PASSWORD), "192.0.2.1", "PLAIN"
+            )
         )
 
     def test_realms_that_raise(self) -> None:
