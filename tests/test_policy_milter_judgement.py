@@ -261,7 +261,19 @@ class VerdictTests(MilterTestCase):
         self.assertNothingLeft(asked)
         asked = Asked(maximum_size=1_000, passes=True)
         self.assertEqual(asked.begin().whole(b"A: b\r\n\r\n" + b"x" * 993), PASSED)
-        self.assertEqual(asked.begin().sender(MailParameters(size=1_001)), "")
-        self.assertEqual(len(self.events(log.MILTER_PASSED_OVER.name)), 2)
+        self.assertEqual(len(self.events(log.MILTER_PASSED_OVER.name)), 1)
         self.assertIsNone(asked.milter.health.resting)
+        self.assertNothingLeft(asked)
+
+    def test_a_small_message_that_says_it_is_large(self) -> None:
+        """Where failures pass, what MAIL says of the size gets nobody past the milter."""
+        asked = Asked({b"E": packet(b"r")}, maximum_size=1_000, passes=True)
+        transaction = asked.begin()
+        self.assertEqual(transaction.sender(MailParameters(size=1_001)), "")
+        transaction.recipient()
+        transaction.open()
+        transaction.write(b"A: b\r\n\r\nx\r\n")
+        self.assertEqual(transaction.complete(), str(reply.FILTER_REJECTS))
+        transaction.judgement.abort()
+        self.assertEqual(self.events(log.MILTER_PASSED_OVER.name), [])
         self.assertNothingLeft(asked)

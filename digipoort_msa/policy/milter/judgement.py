@@ -116,7 +116,9 @@ class _Judgement(Judgement):
     # -- the dialogue -------------------------------------------------------------------------------
 
     async def _begin(self, path: Path, parameters: MailParameters) -> None:
-        if parameters.size is not None and self._too_big(parameters.size):
+        # Where a large message passes, a small one that says it is large is asked about.
+        declared = 0 if self._rule.passes_on_failure else parameters.size or 0
+        if self._too_big(declared):
             return
         self._dialogue = await self._rule.milter.open()
         await self._tell(packets.CONNECT, *told.connection(self._trace))
