@@ -54,12 +54,14 @@ class Submitter:
     ) -> "Submission | Deferred[Submission]":
         if not self._policies:
             return self._receive((), reverse_path, parameters, trace)
-        judgements = tuple(policy.begin(self.identity, trace) for policy in self._policies)
+        begun: list[IJudgement] = []
         try:
-            waiting = _each(judgement.sender(reverse_path, parameters) for judgement in judgements)
+            begun.extend(policy.begin(self.identity, trace) for policy in self._policies)
+            waiting = _each(judgement.sender(reverse_path, parameters) for judgement in begun)
         except Exception:
-            _abort(judgements)
+            _abort(begun)
             raise
+        judgements = tuple(begun)
         if waiting is None:
             return self._receive(judgements, reverse_path, parameters, trace)
 

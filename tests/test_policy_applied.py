@@ -24,8 +24,10 @@ NO = Refused(reply.RECIPIENT_NOT_ALLOWED, "no")
 class Answers(Rule, Judgement):
     """Answers as it is told, and notes what it is asked."""
 
-    def __init__(self, answer: Any = None) -> None:
+    def __init__(self, answer: Any = None, *, end: Exception | None = None) -> None:
+        """:param end: what goes wrong when it is told of the end."""
         self.answer = answer
+        self.end = end
         self.asked: list[str] = []
         self.stopped = False
 
@@ -41,9 +43,10 @@ class Answers(Rule, Judgement):
 
         def ask(*_: object) -> Any:
             self.asked.append(name)
-            if isinstance(self.answer, Exception):
-                raise self.answer
-            return self.answer
+            answer = self.end if name in {"accepted", "abort"} else self.answer
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
 
         return ask
 
@@ -87,8 +90,8 @@ class AppliedTests(ClockTestCase):
 
     def test_on_trial(self) -> None:
         """What it would refuse passes, and is told."""
-        for moment, ask in self.moments(self.applied(Answers(NO), audit=True)).items():
-            self.assertIsNone(ask())
+        for moment in ("MAIL", "RCPT", "DATA", "end of data"):
+            self.assertIsNone(self.moments(self.applied(Answers(NO), audit=True))[moment]())
             would = self.told.pop()
             self.assertEqual(
                 (would.rule, would.identity, would.moment, would.refused), ("strict", PIET, moment, NO)
@@ -98,7 +101,37 @@ class AppliedTests(ClockTestCase):
         late.errback(NO)
         self.successResultOf(answer)
         self.assertEqual(len(self.told), 1)
-        self.assertEqual(self.transactions, [("one.nl", "strict")] * 2)
+        self.assertEqual(self.transactions, [("one.nl", "strict")] * 5)
+
+    def test_on_trial_a_refusal_is_the_end_as_it_is_in_force(self) -> None:
+        """One message that would be refused is one refusal, and is none that was taken."""
+        rule = Answers(NO)
+        judgement = self.applied(rule, audit=True)
+        for ask in self.moments(judgement).values():
+            self.assertIsNone(ask())
+        judgement.accepted()
+        self.assertEqual((rule.asked, len(self.told)), (["sender", "abort"], 1))
+        rule, late = Answers(NO), Answers(fail(NO))
+        judgement = self.applied(rule, audit=True)
+        for _ in range(2):  # recipients: each by itself
+            judgement.recipient(envelope(), PATH, RcptParameters())
+        for _ in range(2):
+            judgement.write(b"x")
+        self.assertEqual(rule.asked, ["recipient", "recipient", "write", "abort"])
+        judgement = self.applied(late, audit=True)
+        self.successResultOf(judgement.write(b"x"))
+        judgement.abort()
+        self.assertEqual(late.asked, ["write", "abort"])
+
+    def test_a_rule_that_cannot_begin(self) -> None:
+        class Broken(Answers):
+            def begin(self, identity: Any, trace: Any) -> Judgement:
+                raise ZeroDivisionError("x")
+
+        for ask in self.moments(self.applied(Broken(), audit=True)).values():
+            self.assertIsNone(ask())
+        self.assertRaises(ZeroDivisionError, self.applied, Broken())
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_a_rule_on_trial_that_fails(self) -> None:
         for answer in (ZeroDivisionError("x"), fail(ZeroDivisionError("x"))):
@@ -123,7 +156,7 @@ class AppliedTests(ClockTestCase):
     def test_one_end(self) -> None:
         """It is told once, and what goes wrong in it changes nothing."""
         for first, second in (("accepted", "abort"), ("abort", "abort")):
-            rule = Answers(ZeroDivisionError("x"))
+            rule = Answers(end=ZeroDivisionError("x"))
             judgement = self.applied(rule)
             getattr(judgement, first)()
             getattr(judgement, second)()

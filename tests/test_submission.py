@@ -377,6 +377,17 @@ class PolicyTests(SubmissionTestCase):
         self.assertRaises(Refused, submission.commit)
         self.assertEqual(held.ends, ["aborted"])
 
+    def test_a_policy_that_cannot_begin(self) -> None:
+        """Those before it are told of the end."""
+
+        class Broken(Rule):
+            def begin(self, identity: Identity, trace: Trace) -> Judgement:
+                raise ZeroDivisionError
+
+        says = Says()
+        self.assertRaises(ZeroDivisionError, self.begin, says, Broken(), says)
+        self.assertEqual(says.calls, ["abort"])
+
     def test_each_end_is_told_once(self) -> None:
         for end, expected in (("commit", "accepted"), ("abort", "abort"), ("fail", "abort")):
             calls: list[str] = []

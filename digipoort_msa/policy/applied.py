@@ -1,8 +1,9 @@
 """A configured policy: a rule, whom it is about, and whether it is in force or on trial.
 
 On trial (``audit``), what the rule would refuse passes, and is told to the log and to the report instead; so
-does whatever goes wrong in the rule.  In force, its refusals are the client's, with the rule's name in the
-log.
+does whatever goes wrong in the rule.  What would have ended the transaction is the end of it for the rule, so
+that it counts what it would count in force.  In force, its refusals are the client's, with the rule's name in
+the log.
 """
 
 from collections.abc import Callable
@@ -57,7 +58,14 @@ class Applied:
             return _AGREES
         if self.report is not None:
             self.report.begun(identity.realm, self.name)
-        return _Judged(self.policy.begin(identity, trace), self, identity, trace)
+        try:
+            judgement = self.policy.begin(identity, trace)
+        except Exception:
+            if self.report is None:
+                raise
+            log.failure(log.DEFECT, Failure(), where=f"the rule {self.name}, which is on trial")
+            return _AGREES
+        return _Judged(judgement, self, identity, trace)
 
     def stop(self) -> Waiting:
         waiting: Waiting = self.policy.stop()
@@ -95,6 +103,8 @@ class _Judged:
         self._end(self._judgement.abort)
 
     def _ask(self, moment: str, ask: Callable[..., Waiting], *arguments: object) -> Waiting:
+        if self._over:
+            return None  # on trial, it has refused the transaction
         try:
             answer = ask(*arguments)
         except Exception:  # noqa: BLE001 (on trial, nothing that a rule does may stop a message)
@@ -115,6 +125,8 @@ class _Judged:
             failure.raiseException()
         else:
             log.failure(log.DEFECT, failure, where=f"the rule {self._applied.name}, which is on trial")
+        if moment != "RCPT":  # a refusal there is of that recipient alone
+            self.abort()
 
     def _end(self, end: Callable[[], None]) -> None:
         """What goes wrong here changes nothing for the message any more."""
