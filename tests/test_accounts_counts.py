@@ -29,6 +29,15 @@ class LeakyCountsTests(SynchronousTestCase):
         self.clock.advance(30)
         self.assertEqual(self.counts.value(K), 0)
 
+    def test_room(self):
+        for room in (4, 3, 2, 1, 0, 0):
+            self.assertEqual(self.counts.room(K), room)
+            self.counts.add(K)
+        self.counts.restore(K, 40.0)
+        for _ in range(1000):
+            self.clock.advance(0.04)
+            self.assertEqual(self.counts.room(K) == 0, self.counts.wait(K) > 0)
+
     def test_bounded(self):
         for number in range(100):
             self.counts.add(key(number))

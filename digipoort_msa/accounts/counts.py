@@ -6,6 +6,7 @@ count of before a restart is right as soon as that moment is known.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from math import floor
 
 #: (realm, account, source); "" for what a count does not go by.
 Key = tuple[str, str, str]
@@ -36,6 +37,10 @@ class LeakyCounts:
         """Seconds until there is room for one more; 0 where there is."""
         over = self.value(key) - (self.limit - 1)
         return over / self._pace if over > 1e-6 else 0.0
+
+    def room(self, key: Key) -> int:
+        """How many more there is room for."""
+        return 0 if self.wait(key) else max(1, floor(self.limit - self.value(key)))
 
     def add(self, key: Key) -> None:
         """Count one more."""

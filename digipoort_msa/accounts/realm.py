@@ -1,14 +1,15 @@
 """Realms: a ``twisted.cred`` portal each, and the door before them all.
 
-A login goes: choose the realm (:mod:`.names`), ask the throttle, wait if it says so, verify, tell the
-throttle.  A realm offers a mechanism only when its settings list it and its store can verify it (A7); a
-credential of a kind that the realm does not offer is refused there, even when another realm offers it.
+A login goes: choose the realm (:mod:`.names`), ask the throttle, wait if it says so, await its turn, verify,
+tell the throttle.  A realm offers a mechanism only when its settings list it and its store can verify it
+(A7); a credential of a kind that the realm does not offer is refused there, even when another realm offers
+it.
 """
 
 import hmac
 from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import frozen
 from twisted.cred.checkers import ICredentialsChecker
@@ -30,7 +31,7 @@ from digipoort_msa.accounts.throttle import Throttle
 from digipoort_msa.accounts.usage import Usage
 from digipoort_msa.accounts.verifier import VerifierChecker
 from digipoort_msa.identity import Identity
-from digipoort_msa.interfaces import IRealms, ISubmitter, MechanismRetired
+from digipoort_msa.interfaces import IRealms, ISubmitter, MechanismRetired, Unavailable
 from digipoort_msa.sasl.certificate import ClientCertificate
 from digipoort_msa.sasl.credentials import ICertificateCredential, IDigestCredential
 from digipoort_msa.sasl.mechanism import Channel, Mechanism
@@ -41,6 +42,7 @@ Credential = Any  # provides an interface of digipoort_msa.sasl.credentials
 _DIGEST = frozenset({"DIGEST-MD5"})
 _SCRAM = frozenset({"SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"})
 _CERTIFICATE = frozenset({"EXTERNAL"})
+_PATIENCE = 10.0  # seconds that a login waits for those beside it
 
 
 @frozen(kw_only=True)
@@ -93,8 +95,8 @@ class Realm:
             checkers.append(ScramChecker(self.name, store))
         if not store.is_even:
             checkers = [LevelledChecker(each, reactor, rules.refusal_time) for each in checkers]
-        if rules.mechanisms & _CERTIFICATE and self._certificates:
-            self._mechanisms |= _CERTIFICATE  # any store can serve it
+        if rules.mechanisms & _CERTIFICATE and self._certificates and store.knows_names:
+            self._mechanisms |= _CERTIFICATE  # any store that knows its accounts can serve it
             # Not levelled: who has no such certificate cannot ask at all, and who has knows its account.
             checkers.append(CertificateChecker(self.name, store, self._certificates))
         self.portal = Portal(self, checkers)
@@ -236,7 +238,7 @@ class Realms:
         delay = attempt.admit()
         if delay:
             yield deferLater(self._reactor, delay)
-            attempt.admit()  # many may have waited side by side
+        yield attempt.begin().addTimeout(_PATIENCE, self._reactor, _out_of_patience)
         try:
             if not realm.takes(mechanism):
                 raise UnhandledCredentials
@@ -251,7 +253,10 @@ class Realms:
         except MechanismRetired:
             attempt.succeeded()  # the proof was right; beyond the limits the client must not learn that
             raise
-        attempt.succeeded()
+        else:
+            attempt.succeeded()
+        finally:
+            attempt.end()
         return self._logged_in(avatar, source, mechanism)
 
     @inlineCallbacks
@@ -300,3 +305,7 @@ class Realms:
         return ScramKeys(
             derived("salt")[:16], realm.rules.scram_iterations, derived("stored"), derived("server")
         )
+
+
+def _out_of_patience(_: object, seconds: float) -> NoReturn:
+    raise Unavailable(f"the logins beside it have had no verdict in {seconds:g} s")

@@ -29,9 +29,10 @@ strangers             a botnet at many accounts       a pair that is trusted, a 
 What is left to an attacker with many networks: while he goes on, those who have not logged in from where they
 are have to wait.  With one network, or one address, he keeps out its other strangers alone.
 
-An attempt that was let in while a limit was reached by others, made at the same moment, gets no verdict:
-:meth:`Attempt.failed` and :meth:`Attempt.succeeded` look again.  Else a thousand connections at once
-would be a thousand guesses.
+Of the attempts that are made at the same moment, no more are looked at than failures are left
+(:mod:`.turns`).  Else a thousand connections at once would be a thousand guesses.  And one that was let in
+before a limit was reached by others gets no verdict: :meth:`Attempt.failed` and :meth:`Attempt.succeeded`
+look again.
 
 Names count as they are typed, whether there is such an account or not (A5).  All is in memory, and bounded:
 names are cut, and the entries longest unused are dropped first.  To drop an entry is to forgive it, so each
@@ -45,12 +46,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 
-from attrs import frozen
+from attrs import define, field
+from twisted.internet.defer import Deferred
 
 from digipoort_msa import log
 from digipoort_msa.accounts.counts import Key, LeakyCounts
 from digipoort_msa.accounts.networks import place_of
 from digipoort_msa.accounts.trust import Trust
+from digipoort_msa.accounts.turns import Limit, Turns
 from digipoort_msa.interfaces import Throttled
 
 _DAY = 86_400.0
@@ -116,6 +119,7 @@ class Throttle:
         self._accounts = counts(per_account)
         self._strangers = counts(strangers) if strangers else None
         self.trust = Trust(now, seconds=trust_for, entries=trusted_entries)
+        self.turns = Turns()
         self._now = now
         self._first_delay = first_delay
         self._longest_delay = longest_delay
@@ -195,13 +199,15 @@ _FULL = {
 }
 
 
-@frozen
+@define(eq=False)
 class Attempt:
-    """One login: first :meth:`admit`, in the end :meth:`failed` or :meth:`succeeded`."""
+    """One login: first :meth:`admit`, then :meth:`begin`, in the end :meth:`failed` or :meth:`succeeded` if
+    there is a verdict, and :meth:`end`."""
 
     _throttle: Throttle
     #: The pair's, the source's and the account's, which slow it as well; then those too wide for that.
     _counted: Sequence[tuple[Kind, LeakyCounts, Key]]
+    _taken: Sequence[Limit] = field(default=(), init=False)
 
     def admit(self) -> float:
         """
@@ -219,17 +225,38 @@ class Attempt:
         failures = max([counts.value(key) for _, counts, key in bearing[:3]])
         return self._throttle.delay(math.ceil(failures - 1e-6))
 
+    def begin(self) -> "Deferred[None]":
+        """
+        :return: fires when it is to be looked at, which may take as long as those do that are looked at now;
+            :meth:`end` has to follow.  Cancelling gives up.
+        :raise Throttled: (as the failure) others reached a limit meanwhile.
+        """
+        counted = [(counts, key) for _, counts, key in self._counting()]
+
+        def bearing() -> Sequence[Limit]:
+            self.admit()
+            return [(counts, key) for _, counts, key in self._bearing()]
+
+        def begun(_: None) -> None:
+            self._taken = counted
+
+        return self._throttle.turns.take(bearing, counted).addCallback(begun)
+
+    def end(self) -> None:
+        """Others may be looked at."""
+        taken, self._taken = self._taken, ()
+        if taken:
+            self._throttle.turns.give_back(taken)
+
     def failed(self) -> None:
         """It was wrong; count it everywhere.
 
         :raise Throttled: others reached a limit meanwhile; the client must not learn that it was wrong.
         """
         self.admit()
-        trusted = self._trusted
-        for kind, counts, key in self._counted:
-            if kind is not Kind.STRANGERS or not trusted:
-                counts.add(key)
-                self._throttle.tell_if_full(kind, counts, key)
+        for kind, counts, key in self._counting():
+            counts.add(key)
+            self._throttle.tell_if_full(kind, counts, key)
 
     def succeeded(self) -> None:
         """It was right; the source is trusted for this account from now on.
@@ -248,6 +275,11 @@ class Attempt:
     @property
     def _trusted(self) -> bool:
         return self._throttle.trust.holds(self._pair)
+
+    def _counting(self) -> Sequence[tuple[Kind, LeakyCounts, Key]]:
+        """The counts that a failure adds to."""
+        trusted = self._trusted
+        return [each for each in self._counted if each[0] is not Kind.STRANGERS or not trusted]
 
     def _bearing(self) -> Sequence[tuple[Kind, LeakyCounts, Key]]:
         """The counts that bear on it; see the module's table."""
