@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.protocols.policies import WrappingFactory
@@ -51,7 +52,7 @@ class Listening:
             connection.transport.abortConnection()
 
     async def stop(self) -> None:
-        await self._port.stopListening()
+        await maybeDeferred(self._port.stopListening)
         self.drop()
         while self._factory.protocols:
             await deferLater(reactor, 0)
