@@ -165,6 +165,12 @@ class IPasswordVerifier(IAccountStore):
         """
 
 
+class INamelessStore(IPasswordVerifier):
+    """A store that cannot tell which accounts there are: it gives an active one for every name, and
+    ``verify`` decides.  Nothing but a password may log in to these, so that EXTERNAL is never offered.
+    """
+
+
 class IUpgradableAccountStore(IAccountStore):
     """A store whose password hashes and SCRAM keys can be made anew at a login (A7)."""
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -79,6 +80,32 @@ class GuardedStoreTests(ClockTestCase):
             self.assertNoResult(waiting)
             self.clock.advance(0.2)
             self.assertIn("10 s", self.failureResultOf(waiting, Unavailable).getErrorMessage())
+
+    @proves("A5")
+    def test_a_store_that_does_not_give_up(self) -> None:
+        """It takes the end of our patience for an error, and tries another server; that answers too late."""
+        second: Deferred[Any] = Deferred()
+
+        async def two_servers() -> object:
+            try:
+                return await Deferred()
+            except Exception:  # noqa: BLE001 -- as such stores have it
+                return await second
+
+        for late in (account("piet"), Failure(ZeroDivisionError())):
+            second = Deferred()
+            waiting = self.guarded(Deferred.fromCoroutine(two_servers())).account("piet")
+            self.clock.advance(10.1)
+            self.failureResultOf(waiting, Unavailable)
+            second.callback(late)
+        second = Deferred()
+        leaving = self.guarded(Deferred.fromCoroutine(two_servers())).account("piet")
+        leaving.cancel()
+        self.failureResultOf(leaving, CancelledError)
+
+    def test_nobodys_name(self) -> None:
+        """What is left of ``@one.nl``: no store is asked for it."""
+        self.assertIsNone(self.successResultOf(self.guarded(ZeroDivisionError()).account("")))
 
     def test_a_store_that_fails(self) -> None:
         for failure in (ZeroDivisionError("x"), fail(ZeroDivisionError("x"))):

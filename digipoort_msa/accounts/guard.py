@@ -8,7 +8,7 @@ client is told as ``454 4.7.0``.  It is never a yes by mistake.
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -18,6 +18,7 @@ from digipoort_msa.accounts.account import Account, Status
 from digipoort_msa.interfaces import (
     IAccountStore,
     IEvenStore,
+    INamelessStore,
     IPasswordVerifier,
     IUpgradableAccountStore,
     Unavailable,
@@ -42,10 +43,13 @@ class GuardedStore:
         self._patience = patience
         self.mechanisms = frozenset(store.mechanisms)
         self.verifies = IPasswordVerifier.providedBy(store)  # itself; else it yields hashes
+        self.knows_names = not INamelessStore.providedBy(store)  # else an account need not exist
         self.upgrades = IUpgradableAccountStore.providedBy(store)  # else :meth:`upgrade` does nothing
         self.is_even = IEvenStore.providedBy(store)  # else refusals are levelled: see :mod:`.refusals`
 
     def account(self, username: str) -> "Deferred[Account | None]":
+        if not username:
+            return succeed(None)  # ``@realm``: nobody's name, and a store may take it for everybody's
         return self._ask(self._store.account, username).addCallback(self._checked, username)
 
     def verify(self, account: Account, password: str) -> "Deferred[bool]":
@@ -65,7 +69,15 @@ class GuardedStore:
         return maybeDeferred(self._store.stop)
 
     def _ask(self, ask: Callable[..., Any], *arguments: object) -> "Deferred[Any]":
-        answer = maybeDeferred(ask, *arguments)
+        asked = maybeDeferred(ask, *arguments)
+        # Not ``asked`` itself: a store may take being cancelled for an error, and go on with the next server.
+        answer: Deferred[Any] = Deferred(lambda _: asked.cancel())
+
+        def answered(outcome: Any) -> None:
+            if not answer.called:
+                answer.callback(outcome)
+
+        asked.addBoth(answered)
         return answer.addTimeout(self._patience, self._reactor, self._out_of_patience).addErrback(
             self._failed
         )
