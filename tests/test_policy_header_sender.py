@@ -81,6 +81,7 @@ class HeaderSenderTests(SynchronousTestCase):
             ("From: Groep: ik@mijnbedrijf.nl;\r\n", "From"),
             ("From: ik@mijnbedrijf.nl <a@elders.nl>\r\n", "From"),
             ("From:\r\n", "From"),
+            ("From: =?utf-8?q?a=40elders.nl?= <ik@mijnbedrijf.nl>\r\n", "From"),
         ):
             self.assertEqual(self.verdict(header + "\r\n"), UNCLEAR.format(name), header)
         self.assertEqual(self.verdict(b"From: \xff <ik@mijnbedrijf.nl>\r\n\r\n"), UNCLEAR.format("From"))

@@ -19,6 +19,8 @@ READ = {
     "jan@b.nl (Jan (de man) Jansen)": ["jan@b.nl"],
     "(x <y@z.nl>) jan@b.nl": ["jan@b.nl"],
     "=?utf-8?q?Jos=C3=A9?= <jose@b.nl>": ["jose@b.nl"],
+    "=?iso-8859-1?B?Sm9z6Q==?= =?utf-8?q?=28Inkoop=29?= <jose@b.nl>": ["jose@b.nl"],
+    "=?utf-8?q?Jansen=2C_=22Jos=C3=A9=22?= <jose@b.nl>": ["jose@b.nl"],
     "José <josé@bédrijf.nl>": ["josé@bédrijf.nl"],
     "a@b.nl, Piet <c@d.nl>,e@f.nl": ["a@b.nl", "c@d.nl", "e@f.nl"],
     '"jan de man"@b.nl': ['"jan de man"@b.nl'],
@@ -57,6 +59,18 @@ UNREADABLE = (
     "a@b.nl\0",
     "Jan\x01 <a@b.nl>",
     "a@[1 2]",
+    f"{'a' * 316}@b.nl",
+    f'"{"@" * 60_000}"@b.nl',
+    # To a reader that decodes first, these are from c@d.nl.
+    "=?utf-8?q?c=40d.nl?= <a@b.nl>",
+    "=?utf-8?b?PGNAZC5ubD4s?= <a@b.nl>",
+    '"=?utf-8?q?=3Cc=40d.nl=3E?=" <a@b.nl>',
+    "a@b.nl (=?utf-8?q?c=40d.nl?=)",
+    "=?utf-8?q?c=40d.nl?=@b.nl",
+    '=?utf-8?q?=22?= "<c@d.nl>" <a@b.nl>',
+    "=?utf-7?q?c+AEA-d.nl?= <a@b.nl>",
+    '"=? utf-8?q?c=40d.nl?=" <a@b.nl>',
+    '"=?utf-8?q?c=40d.nl x?=" <a@b.nl>',
 )
 
 
@@ -86,6 +100,8 @@ class MailboxesTests(SynchronousTestCase):
             "a@" * 32_000,
             "<" * 64_000,
             '"" ' * 20_000,
+            f'"{"=?utf-8?q?" * 6_000}" <a@b.nl>',
+            f'"{"=?" * 30_000}" <a@b.nl>',
         ):
             self.assertRaises(Unreadable, mailboxes, body)
 

@@ -3,14 +3,19 @@
 What is judged here has to be what a receiver sees.  So only what every reader takes alike is read: a list of
 ``addr-spec`` or ``[display-name] <addr-spec>``, with comments and folded white space between words.  Groups,
 routes, white space inside an address and everything else that RFC 5322 calls obsolete is refused, and so is
-whatever is not grammar at all.  The work is linear in the field's length.
+whatever is not grammar at all.  Some readers decode encoded words before they look for addresses (RFC 2047
+6.2 has it the other way round), so none may bring what an address is made of.  The work is linear in the
+field's length.
 """
 
 import re
 
+from digipoort_msa.policy.profile.violation import Malformed
+from digipoort_msa.policy.profile.words import charsets, decoded_words
 from digipoort_msa.smtp.envelope import CONTROL, Path
 
 _MOST = 100  # mailboxes of one field; nobody writes so many
+_LONGEST = 320  # octets of an address (RFC 5321 4.5.3.1): to hold it against patterns is not linear
 _NESTED = 16  # comments inside comments
 
 # RFC 5322 3.2.3 with RFC 6532: atoms may be UTF-8.
@@ -22,6 +27,7 @@ _ADDRESS = re.compile(rf"({_DOT_ATOM}|{_QUOTED})@({_DOT_ATOM}|{_LITERAL})")
 _WORD = re.compile(rf"{_QUOTED}|{_ATOM}|\.")  # a phrase may have dots: everyone takes "J. Jansen"
 _SPACE = re.compile(r"[ \t]+")
 _IN_COMMENT = re.compile(r"(?:[^()\\]|\\.)+", re.DOTALL)
+_ENCODED = re.compile(r"=\?(?!=)")  # the beginning of an encoded word, but not the end of one in base64
 
 
 class Unreadable(ValueError):
@@ -40,6 +46,7 @@ def mailboxes(body: str) -> tuple[Path, ...]:
         found.append(path)
         at = _blank(body, at)
         if at == len(body):
+            _check_encoded_words(body, len(found))
             return tuple(found)
         if body[at] != ",":
             raise Unreadable(f"a comma was due at character {at + 1}")
@@ -67,7 +74,27 @@ def _mailbox(body: str, at: int) -> tuple[Path, int]:
 def _path(match: re.Match[str]) -> Path:
     if CONTROL.search(match[0]):
         raise Unreadable("a control character in an address")
+    if _ENCODED.search(match[0]):
+        raise Unreadable("an encoded word in an address")
+    if len(match[0].encode()) > _LONGEST:
+        raise Unreadable(f"an address of over {_LONGEST} octets")
     return Path(match[1], match[2])
+
+
+def _check_encoded_words(body: str, addresses: int) -> None:
+    """:raise Unreadable: who decodes first sees other addresses."""
+    encoded = len(_ENCODED.findall(body))
+    if not encoded:
+        return
+    try:
+        decoded = decoded_words(body)
+    except Malformed as fault:
+        raise Unreadable(str(fault)) from None
+    # Quotes and brackets around a name are common, and do nothing where there is no address but those found.
+    marks = "<>@" if body.count("@") == addresses else '<>@"\\()'
+    brought = any(body.count(mark) != decoded.count(mark) for mark in marks)
+    if brought or encoded != len(list(charsets(body))):
+        raise Unreadable("an encoded word that some readers take for part of an address")
 
 
 def _blank(body: str, at: int) -> int:
