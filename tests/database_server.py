@@ -124,4 +124,6 @@ class DatabaseServer:
 
     def remove(self) -> None:
         self.kill()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        end = monotonic() + 5
+        while self.directory.exists() and monotonic() < end:  # a child may still be writing its last
+            shutil.rmtree(self.directory, ignore_errors=True)
