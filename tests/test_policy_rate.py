@@ -83,6 +83,33 @@ class RateRuleTests(SynchronousTestCase):
         self.mail(rule)
         self.assertRaises(Refused, self.mail, rule)
 
+    def test_room_cannot_be_saved_up(self) -> None:
+        """What a transaction took has drained while it was open: its end makes no room."""
+        rule = self.rule(MESSAGES)
+        held = []
+        for _ in range(5):
+            held.append(self.mail(rule))
+            self.clock.advance(10)
+        for _ in range(3):
+            self.mail(rule).accepted()
+        for judgement in held[:-1]:
+            judgement.abort()
+        self.assertRaises(Refused, self.mail, rule)
+
+    def test_recipients_that_others_refuse(self) -> None:
+        """They do not count once it is known who is left; also where content begins twice."""
+        rule = self.rule(Limit(Unit.RECIPIENTS, 4, 40.0, each_account=True))
+        judgement = self.mail(rule)
+        for path in (ONE, TWO, TWO):
+            judgement.recipient(so_far(), path, RcptParameters())
+        for _ in range(2):
+            judgement.open(so_far(ONE))
+        judgement.accepted()
+        other = self.mail(rule)
+        for number in range(3):
+            other.recipient(so_far(), Path(str(number), "overheid.nl"), RcptParameters())
+        self.assertRaises(Refused, other.recipient, so_far(), ONE, RcptParameters())
+
     def test_all_limits_have_to_have_room(self) -> None:
         """What one of them refuses counts with none."""
         rule = self.rule(OF_THE_REALM, MESSAGES)

@@ -3,7 +3,8 @@
 A limit is a bucket that drains at an even pace, its whole content in one window.  So a limit of 100 in an
 hour takes 100 at once, then one each 36 seconds; what is over is told when there is room, ``450 4.7.1``.
 What a transaction takes is counted when it is asked for, so that many at once cannot have the same room, and
-given back when it comes to nothing.  What could never fit is refused for good.
+given back when it comes to nothing, but for what has drained by then: else whoever held transactions open
+would save up room.  What could never fit is refused for good.
 
 Counts are in memory: a restart begins anew.  Only accounts have any, so their number is bounded by nature,
 and by ``_MOST`` besides.
@@ -43,7 +44,7 @@ class Limit:
     each_account: bool  # else all accounts of the realm together
 
 
-@define
+@define(eq=False)
 class Bucket:
     """One limit's counts."""
 
@@ -60,8 +61,21 @@ class Bucket:
         over = full + amount - self.limit.most
         return over / pace if over > 1e-6 * self.limit.most else 0.0
 
-    def add(self, account: str, amount: int) -> None:
-        """Count so many more, or, below zero, give them back."""
+    def add(self, account: str, amount: int) -> float:
+        """Count so many more.
+
+        :return: the moment, for :meth:`give_back`.
+        """
+        self._count(account, amount)
+        return self._now()
+
+    def give_back(self, account: str, amount: int, since: float) -> None:
+        """Do not count so many that were added from a moment on; what has drained is past."""
+        drained = (self._now() - since) * self.limit.most / self.limit.window
+        if drained < amount:
+            self._count(account, drained - amount)
+
+    def _count(self, account: str, amount: float) -> None:
         key, now = self._key(account), self._now()
         until = max(now, self._empty_at.get(key, 0.0)) + amount * self.limit.window / self.limit.most
         self._empty_at[key] = until
@@ -91,7 +105,7 @@ class RateRule(Rule):
 class _Judgement(Judgement):
     _buckets: tuple[Bucket, ...]
     _account: str
-    _taken: list[tuple[Bucket, int]] = field(factory=list, init=False)
+    _taken: dict[Bucket, tuple[int, float]] = field(factory=dict, init=False)  # how much, and since when
     _octets: int = field(default=0, init=False)
 
     def sender(self, path: Path, parameters: MailParameters) -> None:
@@ -103,6 +117,14 @@ class _Judgement(Judgement):
         if path not in envelope.recipients:
             self._take(Unit.RECIPIENTS, 1)
 
+    def open(self, envelope: Envelope) -> None:
+        """Recipients that were refused, by another rule or the next hop, are none."""
+        for bucket, (amount, since) in self._taken.items():
+            if bucket.limit.unit is Unit.RECIPIENTS:
+                accepted = min(amount, len(envelope.recipients))  # on trial, those refused here are among them
+                bucket.give_back(self._account, amount - accepted, since)
+                self._taken[bucket] = accepted, since
+
     def write(self, octets: bytes) -> None:
         self._octets += len(octets)
 
@@ -110,13 +132,14 @@ class _Judgement(Judgement):
         self._take(Unit.OCTETS, self._octets)
 
     def abort(self) -> None:
-        for bucket, amount in self._taken:
-            bucket.add(self._account, -amount)
+        for bucket, (amount, since) in self._taken.items():
+            bucket.give_back(self._account, amount, since)
 
     def _take(self, unit: Unit, amount: int) -> None:
         for bucket in self._room(unit, amount):
-            bucket.add(self._account, amount)
-            self._taken.append((bucket, amount))
+            now = bucket.add(self._account, amount)
+            before, since = self._taken.get(bucket, (0, now))
+            self._taken[bucket] = before + amount, since
 
     def _room(self, unit: Unit, amount: int) -> list[Bucket]:
         """The buckets of a unit, all of which have room.
