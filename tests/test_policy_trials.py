@@ -95,7 +95,26 @@ class ReportTests(TrialsTestCase):
         ((trial, refusals),) = report(self.folder)
         self.assertEqual((trial.transactions, sum(each.times for each in refusals)), (100, 100))
         self.assertEqual(len(refusals), 11)
-        self.assertEqual((refusals[0].account, refusals[0].times), ("", 90))
+        self.assertEqual((refusals[0].account, refusals[0].reply, refusals[0].times), ("", "", 90))
+
+    def test_bounded_whatever_a_milter_says(self) -> None:
+        self.patch(trials, "_MOST", 10)
+        for number in range(100):
+            said = Reply(550, "5.7.1", (f"refused as {number}" + "x" * 60_000,))
+            self.refuse(said=said, reason="x" * 60_000)
+            if number % 20 == 19:
+                self.clock.advance(1)
+        ((_, refusals),) = report(self.folder)
+        self.assertEqual((len(refusals), sum(each.times for each in refusals)), (11, 100))
+        self.assertLess(sum(len(each.reply + each.reason) for each in refusals), 12_000)
+
+    def test_how_long_to_wait_is_no_difference(self) -> None:
+        for seconds in range(1, 40):
+            self.refuse(said=reply.rate_exceeded("messages", seconds))
+        self.clock.advance(1)
+        ((_, (refusals,)),) = report(self.folder)
+        self.assertEqual(refusals.times, 39)
+        self.assertTrue(refusals.reply.endswith("come back in ... seconds"), refusals.reply)
 
     def test_what_goes_wrong_stops_nothing(self) -> None:
         (self.folder / trials.DATABASE).write_bytes(b"no database" * 1000)

@@ -60,8 +60,8 @@ def forget(console: Console, realm: str | None, rule: str | None) -> None:
 
 
 def _row(each: trials.Refusals) -> tuple[object, ...]:
-    account = each.account or "(others)"
-    return each.times, account, each.moment, each.reply, _moment(each.last), each.session, each.reason
+    account, said = each.account or "(others)", each.reply or "(several)"
+    return each.times, account, each.moment, said, _moment(each.last), each.session, each.reason
 
 
 def _facts(trial: trials.Trial, refusals: list[trials.Refusals]) -> dict[str, object]:
@@ -75,7 +75,7 @@ def _facts(trial: trials.Trial, refusals: list[trials.Refusals]) -> dict[str, ob
                 "times": each.times,
                 "account": each.account or None,
                 "moment": each.moment,
-                "reply": each.reply,
+                "reply": each.reply or None,
                 "first": _moment(each.first),
                 "last": _moment(each.last),
                 "session": each.session,

@@ -121,7 +121,8 @@ class _Judgement(Judgement):
         """Recipients that were refused, by another rule or the next hop, are none."""
         for bucket, (amount, since) in self._taken.items():
             if bucket.limit.unit is Unit.RECIPIENTS:
-                accepted = min(amount, len(envelope.recipients))  # on trial, those refused here are among them
+                # On trial, those that were refused here are among the envelope's.
+                accepted = min(amount, len(envelope.recipients))
                 bucket.give_back(self._account, amount - accepted, since)
                 self._taken[bucket] = accepted, since
 

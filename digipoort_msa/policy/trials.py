@@ -1,11 +1,13 @@
 """What the rules on trial would have refused: counted, kept over a restart, and shown by ``policy report``.
 
-One row stands for all that is alike: the same rule, account, moment and reply; the last of them is the
-example.  So a business whose every message would be refused is one row with a number.  Rows are gathered in
-memory and written about once a second, in a thread; a killed process loses that second.  Neither a full disk
-nor a damaged file is a reason to stop a message: it is logged, and the report is what suffers.
+One row stands for all that is alike: the same rule, account, moment and reply, but for the seconds to wait in
+it; the last of them is the example.  So a business whose every message would be refused is one row with a
+number.  A milter's replies may differ each time, and so both rows and texts are bounded.  Rows are gathered
+in memory and written about once a second, in a thread; a killed process loses that second.  Neither a full
+disk nor a damaged file is a reason to stop a message: it is logged, and the report is what suffers.
 """
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -23,7 +25,9 @@ from digipoort_msa.threads import Threads
 
 DATABASE = "trials.sqlite"
 _INTERVAL = 1.0  # seconds between two writes
-_MOST = 10_000  # rows in memory, and in the file; what is new beyond them is counted under no account
+_MOST = 10_000  # rows in memory, and in the file; what is new beyond them is counted together
+_LONGEST = 500  # characters of a reply or a reason
+_SECONDS = re.compile(r"\b[0-9]+(?= seconds\b)")
 _BUSY = 5.0  # seconds to wait for a command that writes
 
 _SCHEMA = """
@@ -79,7 +83,7 @@ class Refusals:
     rule: str
     account: str  # "" for those beyond the bound
     moment: str
-    reply: str
+    reply: str  # likewise
     times: int
     first: float
     last: float
@@ -134,9 +138,10 @@ class Trials:
             reason=would.refused.cause,
         )
         identity, now = would.identity, self._now()
-        key = (identity.realm, would.rule, identity.name, would.moment, str(would.refused.reply))
+        said = _SECONDS.sub("...", str(would.refused.reply))[:_LONGEST]
+        key = (identity.realm, would.rule, identity.name, would.moment, said)
         if key not in self._refusals and len(self._refusals) >= _MOST:
-            key = (identity.realm, would.rule, "", would.moment, str(would.refused.reply))
+            key = (identity.realm, would.rule, "", would.moment, "")
         alike = self._refusals.get(key)
         realm, rule, account, moment, reply = key
         self._refusals[key] = Refusals(
@@ -149,7 +154,7 @@ class Trials:
             first=alike.first if alike else now,
             last=now,
             session=would.trace.session_id,
-            reason=would.refused.cause,
+            reason=would.refused.cause[:_LONGEST],
         )
         self._write_soon()
 
@@ -220,14 +225,15 @@ def _add(file: Path, trials: list[Trial], refusals: list[Refusals]) -> None:
         )
         (room,) = connection.execute("SELECT ? - count(*) FROM refusal", (_MOST,)).fetchone()
         for each in refusals:
-            account = each.account
+            account, said = each.account, each.reply
             if not _is_known(connection, each):
-                account = account if room > 0 else ""
+                if room <= 0:
+                    account = said = ""
                 room -= 1
             connection.execute(
                 _ADD_REFUSALS,
                 (
-                    *(each.realm, each.rule, account, each.moment, each.reply),
+                    *(each.realm, each.rule, account, each.moment, said),
                     *(each.times, each.first, each.last, each.session, each.reason),
                 ),
             )
