@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 
 from twisted.internet.defer import execute, succeed
-from zope.interface import implementer
+from zope.interface import implementer, implementer_only
 
 from digipoort_msa.accounts.account import Account, Status
 from digipoort_msa.accounts.passwords import PasswordHashing
-from digipoort_msa.interfaces import IEvenStore, ISubmitter, IUpgradableAccountStore
+from digipoort_msa.interfaces import IAccountStore, IEvenStore, ISubmitter, IUpgradableAccountStore
 from digipoort_msa.sasl.credentials import PasswordCredential
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -56,6 +56,11 @@ class MemoryStore:
 
     def stop(self):
         pass
+
+
+@implementer_only(IAccountStore)
+class UnevenStore(MemoryStore):
+    """As somebody else's, whose refusals are levelled."""
 
 
 @implementer(ISubmitter)

@@ -9,7 +9,6 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from digipoort_msa.accounts.account import Status
 from digipoort_msa.accounts.administration import Administration
 from digipoort_msa.accounts.cache import VerifiedPasswords
 from digipoort_msa.accounts.guard import GuardedStore
@@ -21,7 +20,6 @@ from digipoort_msa.accounts.throttle import Throttle
 from digipoort_msa.interfaces import IRealms, ISubmitter, MechanismRetired, Throttled, Unavailable
 from digipoort_msa.sasl.mechanism import Challenge, Channel, Context, Verify
 from digipoort_msa.sasl.registry import MECHANISMS
-from digipoort_msa.sasl.scram_keys import ScramKeys
 from digipoort_msa.threads import Threads
 from tests.account_doubles import (
     CountingHashing,
@@ -142,20 +140,6 @@ class RealmsTests(SynchronousTestCase):
         throttle.attempt("Digests.nl", "piet", HERE).failed()
         found.callback(self.digests.accounts["piet"])
         self.failureResultOf(login, Throttled)
-
-    @proves("A5")
-    def test_scram_keys_of_nobody(self):
-        """Always the same, and never the same as another's; an account that is barred is nobody, too."""
-        keys = ScramKeys.of("een", b"s" * 16, 4096)
-        self.one.accounts["piet"] = account("piet", "one.nl", scram=keys)
-        self.one.accounts["barred"] = account("barred", "one.nl", Status.DISABLED, scram=keys)
-        self.assertEqual(self.successResultOf(self.realms.scram_keys("piet@one.nl")), keys)
-        nobodys = {}
-        for name in ("nobody", "barred", "only-one", "piet@two.nl", "nobody@two.nl"):
-            nobodys[name] = self.successResultOf(self.realms.scram_keys(name))
-            self.assertEqual(self.successResultOf(self.realms.scram_keys(name)), nobodys[name])
-            self.assertEqual((len(nobodys[name].salt), nobodys[name].iterations), (16, 100_000))
-        self.assertEqual(len({found.salt for found in nobodys.values()}), 5)
 
     @proves("A7")
     def test_what_a_store_cannot_verify_is_not_offered(self):

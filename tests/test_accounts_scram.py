@@ -5,6 +5,7 @@ from datetime import date
 from attrs import evolve
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -28,6 +29,7 @@ from tests.account_doubles import (
     Inline,
     MemoryStore,
     Submitter,
+    UnevenStore,
     account,
     password_credential,
 )
@@ -273,15 +275,11 @@ class RealmsTests(RealmTestCase):
     @proves("A5")
     def test_keys_of_names_that_have_none(self):
         """The same each time and after a restart, each name its own, and like those that there are."""
-        accounts = [
-            evolve(account(), scram=KEYS),
-            account("without"),
-            *[evolve(account(status.value, status=status), scram=KEYS) for status in BARRED],
-        ]
+        accounts = [evolve(account(), scram=KEYS), account("without"), account("barred", status=BARRED[0])]
         made = []
         for realms in (self.realms(self.realm(self.store(*accounts))) for _ in range(2)):
             self.assertEqual(self.successResultOf(realms.scram_keys("piet@one.nl")), KEYS)
-            names = ["nobody", "Nobody", "without", *[status.value for status in BARRED]]
+            names = ["nobody", "Nobody", "without", "barred"]
             made.append([self.successResultOf(realms.scram_keys(name)) for name in names])
             self.assertEqual(self.successResultOf(realms.scram_keys("nobody@ONE.nl")), made[-1][0])
         self.assertEqual(made[0], made[1])
@@ -290,6 +288,43 @@ class RealmsTests(RealmTestCase):
         self.assertEqual(len({keys.salt for keys in made[0]}), len(made[0]))
         other = self.realms(self.realm(self.store(*accounts)), key=b"another")
         self.assertNotEqual(self.successResultOf(other.scram_keys("nobody")), made[0][0])
+
+    @proves("A5")
+    def test_the_salt_does_not_tell_that_an_account_was_barred(self):
+        """Nor that it may log in again."""
+        for status in Status:
+            realms = self.realms(self.realm(self.store(evolve(account(status=status), scram=KEYS))))
+            self.assertEqual(self.successResultOf(realms.scram_keys("piet")), KEYS)
+
+    @proves("A5")
+    def test_a_realm_without_scram_shows_no_keys(self):
+        """It may keep some already (prepare-scram), and its store is not asked."""
+        store = self.store(evolve(account(), scram=KEYS))
+        realms = self.realms(
+            self.realm(store, mechanisms=["PLAIN"]), self.realm(self.store(), "two.nl", mechanisms=[SCRAM])
+        )
+        self.assertNotEqual(self.successResultOf(realms.scram_keys("piet")).salt, KEYS.salt)
+        store.failure = Unavailable("down")
+        self.successResultOf(realms.scram_keys("piet"))
+
+    @proves("A5")
+    def test_how_long_a_store_takes_to_find_keys_is_not_shown(self):
+        """Our own tables take as long for every name; of other stores the challenge is levelled."""
+        store = UnevenStore(mechanisms=[SCRAM])
+        answers = []
+        store.account = lambda name: answers.append(Deferred()) or answers[-1]
+        realms = self.realms(self.realm(store))
+        for taken, answer in ((0.0, None), (0.1, evolve(account(), scram=KEYS)), (0.4, account())):
+            keys = realms.scram_keys("piet")
+            self.clock.advance(taken)
+            answers.pop().callback(answer)
+            self.clock.advance(0.499 - taken)
+            self.assertNoResult(keys)
+            self.clock.advance(0.002)
+            self.successResultOf(keys)
+        keys = realms.scram_keys("piet")
+        answers.pop().errback(Unavailable("down"))
+        self.failureResultOf(keys, Unavailable)
 
     def test_unavailable(self):
         store = self.store()

@@ -4,40 +4,28 @@ from collections import deque
 from datetime import date
 
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from digipoort_msa.accounts.cache import VerifiedPasswords
 from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.passwords import Passwords
 from digipoort_msa.accounts.realm import Realm, RealmRules, Realms
 from digipoort_msa.accounts.throttle import Throttle
-from digipoort_msa.interfaces import IAccountStore, Throttled, Unavailable
+from digipoort_msa.interfaces import Throttled, Unavailable
 from digipoort_msa.sasl.registry import MECHANISMS
-from tests.account_doubles import CountingHashing, MemoryStore, Submitter, account, password_credential
+from tests.account_doubles import (
+    CountingHashing,
+    MemoryStore,
+    Submitter,
+    UnevenStore,
+    account,
+    password_credential,
+)
 from tests.requirements import proves
 
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.1"
-
-
-@implementer(IAccountStore)
-class UnevenStore:
-    """As somebody else's: its refusals are levelled."""
-
-    mechanisms = frozenset({"PLAIN"})
-
-    def __init__(self, *accounts):
-        self.accounts = {account.name: account for account in accounts}
-        self.asked = 0
-
-    def account(self, username):
-        self.asked += 1
-        return succeed(self.accounts.get(username))
-
-    def stop(self):
-        pass
 
 
 class Later:
@@ -107,7 +95,6 @@ class AtOnceTests(SynchronousTestCase):
         self.assertNoResult(logins[50])
         self.clock.advance(0.6)
         self.assertEqual(self.verdicts(logins), [UnauthorizedLogin] * 3 + [Throttled] * 97)
-        self.assertEqual(self.store.asked, 3)
         self.clock.advance(10)  # there is room for one more
         logins = self.guess(1)
         self.threads.run()

@@ -20,13 +20,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from zope.interface import Interface, implementer
 
+from digipoort_msa.accounts.account import Account
 from digipoort_msa.accounts.certificates import CertificateChecker, CertificateRule, CertificateRules
 from digipoort_msa.accounts.checkers import DigestChecker, PasswordChecker, ScramChecker
 from digipoort_msa.accounts.framing import framed
 from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.names import local_name, realm_of
 from digipoort_msa.accounts.passwords import Passwords
-from digipoort_msa.accounts.refusals import LevelledChecker
+from digipoort_msa.accounts.refusals import LevelledChecker, levelled
 from digipoort_msa.accounts.throttle import Throttle
 from digipoort_msa.accounts.usage import Usage
 from digipoort_msa.accounts.verifier import VerifierChecker
@@ -79,6 +80,7 @@ class Realm:
         self.rules = rules
         self._store = store
         self._submitter = submitter
+        self._reactor = reactor
         self._today = today
         self._mechanisms = rules.mechanisms & store.mechanisms
         self._certificates = CertificateRules(self.name, rules.certificates)
@@ -140,13 +142,17 @@ class Realm:
         until = self.rules.digest_until
         return until if mechanism in _DIGEST and until is not None and self._today() > until else None
 
-    def scram_keys(self, name: str) -> "Deferred[ScramKeys | None]":
-        """Those of an account that may log in."""
-
-        def found(account: Any) -> ScramKeys | None:
-            return account.scram if account is not None and account.may_log_in else None
-
-        return self._store.account(name).addCallback(found)
+    @inlineCallbacks
+    def scram_keys(self, name: str) -> Generator[Deferred[Any], Any, ScramKeys | None]:
+        """Those of an account, be it one that may not log in: else all could see its salt change by that.
+        Whether it may is looked at when the proof is there."""
+        if not self._mechanisms & _SCRAM:
+            return None
+        began = self._reactor.seconds()
+        account: Account | None = yield self._store.account(name)
+        if not self._store.is_even and self.rules.refusal_time > 0:
+            yield levelled(self._reactor, self.rules.refusal_time, began)
+        return account.scram if account is not None else None
 
     def requestAvatar(  # type: ignore[override]  # an avatar's id is more than its name
         self, avatarId: Identity, mind: object, *interfaces: type[Interface]

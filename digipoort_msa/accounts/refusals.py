@@ -6,6 +6,8 @@ cost what nobody's hash costs.  Our own tables are (:class:`~digipoort_msa.inter
 any other back end takes is not ours to say: a directory that binds, a file of bcrypt hashes.  Its refusals
 are given at the same time after the attempt began.
 
+So is the challenge of SCRAM, which asks the store before anything is proved.
+
 A refusal that comes later than that, since the back end was slow, is given at the next multiple of the time:
 it still shows little of what went before.
 """
@@ -55,5 +57,13 @@ class LevelledChecker:
     def _later(self, failure: Failure, began: float) -> "Failure | Deferred[Any]":
         if self._seconds <= 0 or not failure.check(UnauthorizedLogin):
             return failure
-        left = self._seconds - (self._reactor.seconds() - began) % self._seconds
-        return deferLater(self._reactor, left, lambda: failure)
+        return levelled(self._reactor, self._seconds, began).addCallback(lambda _: failure)
+
+
+def levelled(reactor: IReactorTime, seconds: float, began: float) -> "Deferred[None]":
+    """Fires at the next multiple of a time after something began.
+
+    :param seconds: more than 0.
+    :param began: by the reactor's clock.
+    """
+    return deferLater(reactor, seconds - (reactor.seconds() - began) % seconds)
