@@ -175,6 +175,19 @@ class StoppedTests(Commands, SynchronousTestCase):
         self.keep((Kind.ACCOUNT, ("one.nl", kept, ""), 500.0))
         self.assertIn("1 count cleared", self.printed("account", "unlock", name))
 
+    def test_a_name_as_it_is_typed_at_a_login(self) -> None:
+        """With its realm, and in any spelling that means the same."""
+        for words, cleared in (
+            (("throttle", "clear", "--account", "jos\u00e9@TWO.nl"), 1),
+            (("throttle", "clear", "--account", "jose\u0301"), 2),
+            (("throttle", "clear", "--account", "jose\u0301@two.nl", "--realm", "one.nl"), 0),
+            (("throttle", "clear", "--account", "\u0007"), 0),
+            (("account", "unlock", "jose\u0301@two.nl"), 1),
+            (("account", "unlock", "jose\u0301"), 1),
+        ):
+            self.keep(*[(Kind.ACCOUNT, (realm, "jos\u00e9", ""), 500.0) for realm in ("one.nl", "two.nl")])
+            self.assertEqual(json.loads(self.printed(*words, "--json"))["cleared"], cleared, words)
+
     def test_wrong_words(self) -> None:
         for words, complaint in (
             (("list", "--realm", "x.nl"), "'x.nl' is not a realm; there is one.nl, two.nl"),

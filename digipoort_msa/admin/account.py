@@ -15,7 +15,6 @@ import click
 from digipoort_msa.accounts.administration import PASSWORD_LENGTH, AccountError, generated_password
 from digipoort_msa.accounts.ledger import Wish
 from digipoort_msa.accounts.names import local_name
-from digipoort_msa.accounts.throttle import bounded
 from digipoort_msa.admin.account_facts import DAY, addresses, digest_until, expire, groups
 from digipoort_msa.admin.account_upkeep import migrate, rekey
 from digipoort_msa.admin.console import Console, json_option, pass_console, print_json, print_table
@@ -29,7 +28,7 @@ from digipoort_msa.admin.realm_accounts import (
     report,
     shown,
 )
-from digipoort_msa.admin.throttle import full_sources, say_cleared
+from digipoort_msa.admin.throttle import as_counted, full_sources, say_cleared
 from digipoort_msa.admin.usage import LONG, login_facts, login_row, print_report, uses_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -186,8 +185,8 @@ def unlock(console: Console, name: str, realm_name: str | None, as_json: bool) -
 
     Those of an address on many accounts are for `throttle clear`.
     """
-    realm = chosen_realm(console, realm_name)
-    unlocked = bounded(local_name(name, realm.name))
+    named, unlocked = as_counted(name, realm_name, [realm.name for realm in console.settings.realm])
+    realm = chosen_realm(console, named)
     with opened(console) as ledger:
         full = full_sources(console, ledger, realm.name, unlocked)
         cleared = have_forgotten(ledger, Wish(realm.name, unlocked))

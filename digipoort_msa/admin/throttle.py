@@ -6,7 +6,8 @@ account is named as it is typed at a login: strangers guess at names that no acc
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
@@ -15,11 +16,13 @@ from attrs import frozen
 from digipoort_msa.accounts.counts import Key
 from digipoort_msa.accounts.ledger import Ledger, Wish
 from digipoort_msa.accounts.logins import read
+from digipoort_msa.accounts.names import local_name, realm_of
 from digipoort_msa.accounts.networks import network_of, place_of
 from digipoort_msa.accounts.throttle import Kind, Throttle, bounded
 from digipoort_msa.admin.console import Console, json_option, pass_console, print_json, print_table
 from digipoort_msa.admin.ledger import have_forgotten, opened
 from digipoort_msa.admin.queue.printing import counted, moment
+from digipoort_msa.sasl.saslprep import saslprep
 from digipoort_msa.service.throttle import make_throttle
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -117,6 +120,18 @@ def clear(
     say_cleared(cleared, as_json)
 
 
+def as_counted(name: str, realm: str | None, realms: Sequence[str]) -> tuple[str | None, str]:
+    """What is counted of a name that is typed as at a login, where it may be ``name@realm``.
+
+    :param realm: the one that is meant, if that is said.
+    :return: the realm, if either says it, and the account.
+    """
+    with suppress(ValueError):  # else no login has it
+        name = saslprep(name)
+    realm = realm or realm_of(name, realms)
+    return realm, bounded(local_name(name, realm) if realm else name)
+
+
 def say_cleared(cleared: int | None, as_json: bool, about: str = "") -> None:
     """Say what became of a wish.
 
@@ -151,14 +166,15 @@ def _wish(
     console: Console, realm_name: str | None, account: str | None, source: str | None, *, trust: bool
 ) -> Wish:
     realms = [realm.name for realm in console.settings.realm]
+    if account is not None:
+        realm_name, account = as_counted(account, realm_name, realms)
     if realm_name is not None and realm_name not in realms:
         there = ", ".join(realms)
         raise click.BadParameter(f"{realm_name!r} is not a realm; there is {there}", param_hint="--realm")
-    name = None if account is None else bounded(account)
     if source is None or "/" not in source:
-        return Wish(realm_name, name, place=place_of(source) if source else None, trust=trust)
+        return Wish(realm_name, account, place=place_of(source) if source else None, trust=trust)
     try:
-        return Wish(realm_name, name, within=network_of(source), trust=trust)
+        return Wish(realm_name, account, within=network_of(source), trust=trust)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--source") from None
 
