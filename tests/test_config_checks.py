@@ -100,6 +100,45 @@ class Realms(SynchronousTestCase):
         self.assertIn('realm[0].policy[1].name = "recipients": should differ', line)
         self.assertEqual(found(realm=[{"name": "a", "policy": [rule, {**rule, "name": "more"}]}]), [])
 
+    def test_a_table_of_another_rule(self) -> None:
+        for policy, right in {
+            ("sender", "header-sender"): 'should be realm[0].policy[0].sender, or rule = "header-sender"',
+            ("header-sender", "sender"): 'should be realm[0].policy[0].header-sender, or rule = "sender"',
+        }.items():
+            rule, table = policy
+            (line,) = found(
+                realm=[{"name": "a", "addresses": {"x": ["*@x.nl"]}, "policy": [{"rule": rule, table: {}}]}]
+            )
+            self.assertIn(f"realm[0].policy[0].{table}: {right}", line)
+
+    def test_groups_that_the_store_does_not_know(self) -> None:
+        policy = {"rule": "sender", "groups": ["agents"]}
+        for more, problems in (({}, 1), ({"groups-attribute": "memberOf"}, 0)):
+            lines = found(realm=[{"name": "a", "store": "ldap", "ldap": more, "policy": [policy]}])
+            self.assertEqual(len([line for line in lines if "policy[0].groups" in line]), problems, lines)
+
+    def test_attachments_that_no_message_can_have(self) -> None:
+        profile = {"attachments": {"minimum": 2, "maximum": 1}}
+        (line,) = found(realm=[{"name": "a", "policy": [{"rule": "profile", "profile": profile}]}])
+        self.assertIn("policy[0].profile.attachments.minimum = 2: should be at most maximum (1)", line)
+
+    def test_names_of_accounts_in_any_form(self) -> None:
+        """Composed or not, they name the account."""
+        policy = {
+            "rule": "recipients",
+            "accounts": ["cafe\u0301*"],
+            "recipients": {"by-account": {"e\u0301": []}},
+        }
+        parsed = Settings.model_validate(document(realm=[{"name": "a", "policy": [policy]}]))
+        (rule,) = parsed.realm[0].policy
+        self.assertEqual((rule.accounts, list(rule.recipients.by_account)), (("caf\xe9*",), ["\xe9"]))
+
+    def test_names_of_rules(self) -> None:
+        """Replies have them."""
+        for name in ("a\nb", "caf\xe9", "x" * 101, ""):
+            realm = {"name": "a", "policy": [{"rule": "sender", "name": name}]}
+            self.assertRaises(ValueError, Settings.model_validate, document(realm=[realm]))
+
     def test_plugins_that_are_not_installed(self) -> None:
         (line,) = found(realm=[{"name": "a", "store": "nope"}])
         self.assertIn('realm[0].store = "nope": should be ', line)

@@ -13,7 +13,7 @@ from twisted.internet.endpoints import serverFromString
 
 from digipoort_msa.config.delivery import Delivery, Hops
 from digipoort_msa.config.mechanisms import logins
-from digipoort_msa.config.policy import Policy
+from digipoort_msa.config.policy import RULES, Policy
 from digipoort_msa.config.problems import Problem
 from digipoort_msa.config.queue import Notification, Queue
 from digipoort_msa.config.realm import Realm
@@ -127,6 +127,7 @@ def _realms(realms: tuple[Realm, ...]) -> Iterator[Problem]:
         yield from _store(key, realm)
         for number, policy in enumerate(realm.policy):
             yield from _policy(f"{key}.policy[{number}]", policy)
+            yield from _idle(f"{key}.policy[{number}]", policy, realm)
         for number in _repeated(policy.label for policy in realm.policy):
             right = "should differ from the names of the realm's other rules; give one of them a name"
             yield Problem(f"{key}.policy[{number}].name", right, realm.policy[number].label)
@@ -158,9 +159,29 @@ def _policy(key: str, policy: Policy) -> Iterator[Problem]:
             if limit.messages is limit.octets is limit.recipients is None:
                 right = "should have messages, octets or recipients, of which it says how many"
                 yield Problem(f"{key}.rate.limits[{index}]", right)
+    elif policy.rule == "profile":
+        least, most = policy.profile.attachments.minimum, policy.profile.attachments.maximum
+        if most is not None and least > most:
+            yield Problem(f"{key}.profile.attachments.minimum", f"should be at most maximum ({most})", least)
     elif policy.rule == "plugin" and policy.plugin.name not in (installed := plugins("policies")):
         right = f"should be an installed plug-in ({', '.join(installed) or 'there is none'})"
         yield Problem(f"{key}.plugin.name", right, policy.plugin.name or "")
+
+
+def _idle(key: str, policy: Policy, realm: Realm) -> Iterator[Problem]:
+    """What is said of a rule, and would change nothing."""
+    for name in RULES:
+        if name != policy.rule and name.replace("-", "_") in policy.model_fields_set:
+            right = (
+                f'should be {key}.{policy.rule}, or rule = "{name}": a rule goes by the table of its own name'
+            )
+            yield Problem(f"{key}.{name}", right)
+    if policy.groups and realm.store in {"passwd", "cred"}:
+        yield Problem(f"{key}.groups", f"are unknown to the {realm.store} store; name the accounts instead")
+    elif policy.groups and realm.store == "ldap":
+        if realm.ldap.groups_attribute is None and realm.ldap.groups_filter is None:
+            right = "are unknown until ldap.groups-attribute or ldap.groups-filter says where they are"
+            yield Problem(f"{key}.groups", right)
 
 
 def plugins(kind: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from digipoort_msa.config.queue import Notification, Queue
 from digipoort_msa.config.stores.http import Http
 from digipoort_msa.config.stores.ldap import Ldap
 from digipoort_msa.config.stores.sql import Sql
-from digipoort_msa.config.tables import AddressPattern, Count, Flag, Table, Text, Wait
+from digipoort_msa.config.tables import AccountName, AddressPattern, Count, Flag, Table, Text, Wait
 
 Mechanism = Literal["EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "DIGEST-MD5", "PLAIN", "LOGIN"]
 
@@ -61,7 +61,7 @@ class Realm(Table):
     certificate: tuple[Certificate, ...] = Field(
         default=(), description="[[realm.certificate]]: rules, the first that fits decides"
     )
-    addresses: dict[str, tuple[AddressPattern, ...]] = Field(
+    addresses: dict[AccountName, tuple[AddressPattern, ...]] = Field(
         default={},
         description="a table of account = [patterns]: its own addresses, besides those its store says",
     )

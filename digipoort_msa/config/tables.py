@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated
+from unicodedata import normalize
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints
 
@@ -30,6 +31,8 @@ Seconds = Annotated[float, Strict(), Field(ge=0.001, le=10**9)]
 Wait = Annotated[float, Strict(), Field(ge=0, le=60)]
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, StringConstraints(min_length=1)]
+#: As accounts are named once SASLprep is done (RFC 4013 2.2): another form of a letter would name nobody.
+AccountName = Annotated[Text, AfterValidator(lambda name: normalize("NFKC", name))]
 
 
 def _absolute(path: Path) -> Path:

@@ -44,9 +44,8 @@ def _concerns(policy: Policy) -> Callable[[Identity], bool]:
     """Whom is a rule about?"""
     if not (policy.accounts or policy.groups):
         return lambda _: True
-    names = re.compile(
-        "|".join(".*".join(map(re.escape, name.split("*"))) for name in policy.accounts) or "(?!)"
-    )
+    patterns = "|".join(".*".join(map(re.escape, name.split("*"))) for name in policy.accounts)
+    names = re.compile(patterns or "(?!)", re.DOTALL)
     groups = frozenset(policy.groups)
 
     def concerns(identity: Identity) -> bool:

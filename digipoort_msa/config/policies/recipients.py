@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from digipoort_msa.config.tables import AddressPattern, Table
+from digipoort_msa.config.tables import AccountName, AddressPattern, Table
 
 
 class RecipientsTable(Table):
@@ -11,6 +11,6 @@ class RecipientsTable(Table):
     patterns: tuple[AddressPattern, ...] = Field(
         default=(), description="a list of patterns: to whom every account may send"
     )
-    by_account: dict[str, tuple[AddressPattern, ...]] = Field(
+    by_account: dict[AccountName, tuple[AddressPattern, ...]] = Field(
         default={}, description="a table of account = [patterns]: to whom that account may send besides"
     )
