@@ -107,16 +107,42 @@ class ClientAuthority:
         return Issued(certificate, key, () if ca else self.chain)
 
     def revoking(
-        self, *certificates: x509.Certificate, start: timedelta = -DAY, end: timedelta = 5 * DAY
+        self,
+        *certificates: x509.Certificate,
+        start: timedelta = -DAY,
+        end: timedelta = 5 * DAY,
+        extensions: Sequence[x509.ExtensionType] = (),
     ) -> x509.CertificateRevocationList:
-        """Its list of what is revoked."""
+        """Its list of what is revoked.
+
+        :param extensions: critical ones of the list.
+        """
         now = datetime.now(UTC)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.subject)
         builder = builder.last_update(now + start).next_update(now + end)
         for certificate in certificates:
             revoked = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number)
             builder = builder.add_revoked_certificate(revoked.revocation_date(now + start).build())
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=True)
         return builder.sign(self.key, hashes.SHA256())
+
+
+def partial(**scope: Any) -> x509.IssuingDistributionPoint:
+    """The extension of a list that is not about all certificates of its authority.
+
+    :param scope: which of its fields are set.
+    """
+    nothing: dict[str, Any] = {
+        "full_name": None,
+        "relative_name": None,
+        "only_some_reasons": None,
+        "only_contains_user_certs": False,
+        "only_contains_ca_certs": False,
+        "indirect_crl": False,
+        "only_contains_attribute_certs": False,
+    }
+    return x509.IssuingDistributionPoint(**{**nothing, **scope})
 
 
 def crl_file(path: Path, *crls: x509.CertificateRevocationList) -> Path:

@@ -4,13 +4,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.config import ConfigError, settings_from, warnings
 from digipoort_msa.config.client_authorities import revocation_lists
 from digipoort_msa.config.settings import Settings
-from tests.client_authority import DAY, ClientAuthority, common_name, crl_file
+from tests.client_authority import DAY, ClientAuthority, common_name, crl_file, partial
 from tests.configurations import document, with_files
 
 ENC = Encoding.PEM
@@ -194,6 +195,26 @@ class Files(SynchronousTestCase):
         self.assertEqual(
             [crl.issuer for crl in revocation_lists(octets)], [self.root.subject, self.below.subject]
         )
+
+    def test_a_list_that_is_not_complete(self) -> None:
+        """OpenSSL passes over it without a word, so that what is revoked there alone would be let in."""
+        whole = self.crl(self.root)
+        some_reasons = frozenset([x509.ReasonFlags.key_compromise])
+        for extension, words in (
+            (x509.DeltaCRLIndicator(1), "the list of CN=Root is a delta"),
+            (partial(indirect_crl=True), "the list of CN=Root is an indirect one"),
+            (partial(only_some_reasons=some_reasons), "the list of CN=Root is about some reasons"),
+        ):
+            (line,) = self.found(whole + self.crl(self.root, extensions=[extension]))
+            self.assertTrue(line.startswith("tls.client-crl = "), line)
+            self.assertIn(words, line)
+        users = self.crl(self.root, extensions=[partial(only_contains_user_certs=True)])
+        self.assertEqual(len(revocation_lists(users)), 1)
+
+    def test_in_der(self) -> None:
+        """As authorities publish it."""
+        (line,) = self.found(self.root.revoking().public_bytes(Encoding.DER))
+        self.assertIn("openssl crl -inform DER", line)
 
     def test_what_has_certificates_refused(self) -> None:
         root = self.crl(self.root)

@@ -15,14 +15,41 @@ _PEM = re.compile(rb"-----BEGIN X509 CRL-----\s.*?-----END X509 CRL-----", re.DO
 def revocation_lists(octets: bytes) -> tuple[x509.CertificateRevocationList, ...]:
     """The lists of revoked certificates (CRLs) in a PEM file.
 
-    :raise ValueError: there is none, or not each is whole.
+    :raise ValueError: there is none, or not each is whole, and complete: OpenSSL passes over one that is not,
+        and so over what is revoked there.
     """
     blocks = _PEM.findall(octets)
     if octets.count(b"-----BEGIN") != len(blocks):
         raise ValueError("not each block in it is a whole CRL")
     if not blocks:
+        if octets[:1] == b"\x30":  # a SEQUENCE, as authorities publish it
+            raise ValueError("it is in DER; openssl crl -inform DER makes PEM of it")
         raise ValueError("there is none" if octets.strip() else "it is empty")
-    return tuple(map(x509.load_pem_x509_crl, blocks))
+    crls = tuple(map(x509.load_pem_x509_crl, blocks))
+    for crl in crls:
+        if kind := _incomplete(crl):
+            raise ValueError(f"the list of {crl.issuer.rfc4514_string()} is {kind}; a complete one is needed")
+    return crls
+
+
+def _incomplete(crl: x509.CertificateRevocationList) -> str | None:
+    """What keeps a list from being complete, if anything does (RFC 5280 5.2.4, 5.2.5).
+
+    :raise ValueError: its extensions cannot be read.
+    """
+    try:
+        extensions = crl.extensions
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(str(error)) from None
+    for extension in extensions:
+        match extension.value:
+            case x509.DeltaCRLIndicator():
+                return "a delta, what changed since another"
+            case x509.IssuingDistributionPoint(indirect_crl=True):
+                return "an indirect one, about certificates of others"
+            case x509.IssuingDistributionPoint(only_some_reasons=reasons) if reasons:
+                return "about some reasons of revocation only"
+    return None
 
 
 def revocation_problems(
