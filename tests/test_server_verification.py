@@ -2,6 +2,7 @@
 
 import contextlib
 import subprocess
+from base64 import b64encode
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from digipoort_msa.server.client_certificate import client_certificate
 from digipoort_msa.server.tls import ServerTLS, TLSFilesError
 from digipoort_msa.server.verification import fault_of
-from tests.client_authority import DAY, ClientAuthority, ClientFiles, Issued, common_name
+from tests.client_authority import DAY, ClientAuthority, ClientFiles, Issued, common_name, partial
 from tests.msa_certificates import certificates
 from tests.requirements import proves
 
@@ -163,6 +165,17 @@ class ChainTests(TwoWayTestCase):
         shown = evolve(impostor.issue(common_name("a")), intermediates=(leaf.certificate,))
         self.assert_refused(self.server(), shown, "it signs others, and is no authority")
 
+    def test_one_that_cryptography_cannot_read(self) -> None:
+        """Anybody can show one, signed by whomever: it must not end in a traceback."""
+        shown = ClientAuthority("Others").issue(common_name("a")).files(self.folder)
+        octets = x509.load_pem_x509_certificate(shown.certificate.read_bytes()).public_bytes(Encoding.DER)
+        version_8 = octets.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020107"), 1)
+        lines = ["-----BEGIN CERTIFICATE-----", b64encode(version_8).decode(), "-----END CERTIFICATE-----"]
+        shown.certificate.write_text("\n".join(lines))
+        self.assert_refused(
+            self.server(), shown, "one that cannot be read: its authority is not in client-ca"
+        )
+
 
 class RevocationTests(TwoWayTestCase):
     def setUp(self) -> None:
@@ -186,6 +199,7 @@ class RevocationTests(TwoWayTestCase):
         """A list that is missing, out of date, of a time to come, or somebody else's."""
         fresh, old = self.root.revoking(), {"start": -2 * DAY, "end": -timedelta(minutes=1)}
         forged = ClientAuthority("Issuing", self.root).revoking()
+        authorities = self.below.revoking(extensions=[partial(only_contains_ca_certs=True)])
         for crls, words in (
             ((fresh,), "client-crl has no list of its authority"),
             ((self.below.revoking(),), "client-crl has no list of its authority"),
@@ -193,6 +207,7 @@ class RevocationTests(TwoWayTestCase):
             ((self.root.revoking(**old), self.below.revoking()), "out of date"),
             ((fresh, self.below.revoking(start=DAY)), "of a time to come"),
             ((fresh, forged), "not signed by its authority"),
+            ((fresh, authorities), "but one for other certificates"),
         ):
             self.assert_refused(self.server(*crls), self.good, words)
 

@@ -41,7 +41,7 @@ def client_certificate(connection: SSL.Connection) -> ClientCertificate | None:
     """
     try:
         certificate = connection.get_peer_certificate(as_cryptography=True)
-    except ValueError as error:  # what OpenSSL takes is not always a certificate by the book
+    except (ValueError, x509.InvalidVersion) as error:  # what OpenSSL takes is not always one by the book
         raise Unusable(str(error)) from None
     return None if certificate is None else names_in(certificate)
 

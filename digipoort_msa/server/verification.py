@@ -31,9 +31,11 @@ _MEANINGS = {
     Codes.ERR_CRL_HAS_EXPIRED: "its authority's list in client-crl is out of date, so it may be revoked",
     Codes.ERR_CRL_NOT_YET_VALID: "its authority's list in client-crl is of a time to come",
     Codes.ERR_CRL_SIGNATURE_FAILURE: "the list in client-crl is not signed by its authority",
-    66: "its key is too weak",  # EE_KEY_TOO_SMALL, which pyOpenSSL does not name; nor the next two
-    67: "its key is too weak",  # CA_KEY_TOO_SMALL
-    68: "it is signed with a hash that is too weak",  # CA_MD_TOO_WEAK
+    # What pyOpenSSL does not name: DIFFERENT_CRL_SCOPE, EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK.
+    44: "client-crl has a list of its authority, but one for other certificates, so it may be revoked",
+    66: "its key is too weak",
+    67: "its key is too weak",
+    68: "it is signed with a hash that is too weak",
 }
 
 
@@ -73,5 +75,5 @@ def fault_of(connection: SSL.Connection) -> Fault | None:
 def _subject(certificate: crypto.X509) -> str:
     try:
         return distinguished_name(certificate.to_cryptography().subject)[:200]
-    except ValueError:
+    except Exception:  # noqa: BLE001 -- it is anybody's: one more kind of error would end as a traceback
         return "one that cannot be read"
