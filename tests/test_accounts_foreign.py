@@ -1,23 +1,18 @@
-import threading
 from datetime import date
 
 from attrs import evolve
 from sqlalchemy import text
-from twisted.internet import reactor
 from twisted.logger import globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase, TestCase
-from zope.interface.verify import verifyObject
+from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.accounts.account import Status
 from digipoort_msa.accounts.foreign import ForeignAccounts
 from digipoort_msa.accounts.foreign_columns import as_keys_text
 from digipoort_msa.accounts.passwords import PasswordHashing
-from digipoort_msa.interfaces import IUpgradableAccountStore, Unavailable
+from digipoort_msa.interfaces import Unavailable
 from digipoort_msa.sasl.scram_keys import ScramKeys
 from digipoort_msa.statements import account_query, scram_query, upgrade_query
-from digipoort_msa.threads import Threads
 from tests.account_doubles import NOW, CountingHashing
-from tests.account_store_contract import AccountStoreContract
 from tests.databases import OnMariaDB, OnPostgreSQL, OnSQLite
 from tests.requirements import proves
 from tests.test_accounts_sql import NAMES
@@ -283,54 +278,3 @@ class ForeignOnMariaDBTests(ForeignContract, OnMariaDB, SynchronousTestCase):
         accounts = foreign(self, query.format("CONVERT(n USING utf8mb4)"))
         self.assertIsNone(accounts.find("\U0001f600"))
         self.assertIs(accounts.find("zo\u00eb").status, Status.ACTIVE)
-
-
-class StoreContract(AccountStoreContract, UsersTable):
-    def make(self, accounts):
-        threads = Threads(reactor, "accounts", size=2, waiting=10)
-        self.addCleanup(threads.stop)
-        return accounts.for_reactor(threads)
-
-    def make_store(self, passwords, disabled=()):
-        self.make_table()
-        for name in passwords:
-            self.add(login=name, enabled=name not in disabled)
-        return self.make(foreign(self, self.query))
-
-    def make_unavailable_store(self):
-        self.make_table()
-        with self.users.begin() as connection:
-            connection.execute(text("DROP TABLE users"))
-        return self.make(foreign(self, self.query))
-
-    async def test_upgrade(self):
-        store = self.make_store({"piet": "geheim"})
-        self.assertFalse(IUpgradableAccountStore.providedBy(store))
-        store = self.make(foreign(self, self.query, upgrade=upgrade_query(UPGRADE)))
-        verifyObject(IUpgradableAccountStore, store)
-        before = await store.account("piet")
-        self.assertTrue(await store.upgrade(before, "$6$new", KEYS))
-        self.assertFalse(await store.upgrade(before, "$6$newer", KEYS))
-        await store.stop()
-
-    async def test_off_the_reactors_thread(self):
-        store = self.make_store({"piet": "geheim"})
-        idents = []
-        find = store._accounts.find
-        store._accounts.find = lambda name: (idents.append(threading.get_ident()), find(name))[1]
-        await store.account("piet")
-        self.assertNotIn(threading.get_ident(), idents)
-
-
-class StoreOnSQLiteTests(StoreContract, OnSQLite, TestCase):
-    def users_database(self):
-        return self.fresh()
-
-
-class StoreOnPostgreSQLTests(StoreContract, OnPostgreSQL, TestCase):
-    pass
-
-
-class StoreOnMariaDBTests(StoreContract, OnMariaDB, TestCase):
-    quote = "`"
-    table = ForeignOnMariaDBTests.table

@@ -1,4 +1,3 @@
-import threading
 from datetime import date, timedelta
 from types import SimpleNamespace
 
@@ -6,21 +5,17 @@ from attrs import evolve
 from sqlalchemy import text
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.schema import CreateTable
-from twisted.internet import reactor
 from twisted.logger import globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase, TestCase
-from zope.interface.verify import verifyObject
+from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.accounts import sql
 from digipoort_msa.accounts.account import Status
 from digipoort_msa.accounts.seal import Seal
-from digipoort_msa.accounts.sql import AccountExists, NoSuchAccount, SQLAccounts, SQLAccountStore
+from digipoort_msa.accounts.sql import AccountExists, NoSuchAccount, SQLAccounts
 from digipoort_msa.accounts.tables import ACCOUNTS, SCHEMA
-from digipoort_msa.interfaces import IUpgradableAccountStore, Unavailable
+from digipoort_msa.interfaces import Unavailable
 from digipoort_msa.sasl.scram_keys import ScramKeys
-from digipoort_msa.threads import Threads
 from tests.account_doubles import NOW, account
-from tests.account_store_contract import AccountStoreContract
 from tests.databases import OnMariaDB, OnPostgreSQL, OnSQLite
 from tests.requirements import proves
 
@@ -274,62 +269,3 @@ class DialectTests(SynchronousTestCase):
         self.assertEqual(name.process_bind_param("zo\u00eb", on_mariadb), b"zo\xc3\xab")
         self.assertEqual(name.process_result_value(b"zo\xc3\xab", on_mariadb), "zo\u00eb")
         self.assertEqual(name.process_bind_param("zo\u00eb", on_postgresql), "zo\u00eb")
-
-
-class StoreContract(AccountStoreContract):
-    def make(self, accounts):
-        threads = Threads(reactor, "accounts", size=2, waiting=10)
-        self.addCleanup(accounts.close)
-        self.addCleanup(threads.stop)
-        return SQLAccountStore(accounts, threads)
-
-    def open(self):
-        return SQLAccounts(self.engine(self.without_accounts()), self.realm, Seal(bytes(32)))
-
-    def make_store(self, passwords, disabled=()):
-        accounts = self.open()
-        for name in passwords:
-            status = Status.DISABLED if name in disabled else Status.ACTIVE
-            accounts.insert(account(name, self.realm, status, "hash"))
-        return self.make(accounts)
-
-    def make_unavailable_store(self):
-        accounts = self.open()
-        accounts.find("piet")
-        with accounts._database.writing() as connection:
-            connection.execute(text("DROP TABLE account"))
-        return self.make(accounts)
-
-    async def test_upgrade(self):
-        store = self.make_store({"piet": "geheim"})
-        verifyObject(IUpgradableAccountStore, store)
-        before = await store.account("piet")
-        self.assertTrue(await store.upgrade(before, "new", KEYS))
-        self.assertFalse(await store.upgrade(before, "newer", None))
-        after = await store.account("piet")
-        self.assertEqual((after.password_hash, after.scram), ("new", KEYS))
-
-    async def test_stop(self):
-        store = self.make_store({"piet": "geheim"})
-        await store.account("piet")
-        await store.stop()
-        self.assertEqual(store._accounts._database.engine.pool.checkedout(), 0)
-
-
-class StoreOnSQLiteTests(StoreContract, OnSQLite, TestCase):
-    async def test_off_the_reactors_thread(self):
-        store = self.make_store({"piet": "geheim"})
-        idents = []
-        find = store._accounts.find
-        store._accounts.find = lambda name: (idents.append(threading.get_ident()), find(name))[1]
-        await store.account("piet")
-        self.assertNotIn(threading.get_ident(), idents)
-        self.assertEqual(len(idents), 1)
-
-
-class StoreOnPostgreSQLTests(StoreContract, OnPostgreSQL, TestCase):
-    pass
-
-
-class StoreOnMariaDBTests(StoreContract, OnMariaDB, TestCase):
-    pass

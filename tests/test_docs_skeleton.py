@@ -121,6 +121,7 @@ class PageTests(SynchronousTestCase):
         accounts = self.folder / "accounts.json"
         shutil.copy(SKELETON / "accounts.json", accounts)
         tables["realm"][0]["plugin"]["file"] = str(accounts)
+        tables["realm"][0]["refusal-time"] = 0.0
         tables["delivery"]["maildir"]["directory"] = str(self.folder / "maildir")
         settings = {name: tables[name] for name in ("realm", "delivery")}
         server = Server(self.folder / "msa", Authority(), settings, self.engineer.programs)
