@@ -176,12 +176,12 @@ def _idle(key: str, policy: Policy, realm: Realm) -> Iterator[Problem]:
                 f'should be {key}.{policy.rule}, or rule = "{name}": a rule goes by the table of its own name'
             )
             yield Problem(f"{key}.{name}", right)
+    says_groups = (realm.ldap.groups_attribute, realm.ldap.groups_filter)
     if policy.groups and realm.store in {"passwd", "cred"}:
         yield Problem(f"{key}.groups", f"are unknown to the {realm.store} store; name the accounts instead")
-    elif policy.groups and realm.store == "ldap":
-        if realm.ldap.groups_attribute is None and realm.ldap.groups_filter is None:
-            right = "are unknown until ldap.groups-attribute or ldap.groups-filter says where they are"
-            yield Problem(f"{key}.groups", right)
+    elif policy.groups and realm.store == "ldap" and not any(says_groups):
+        right = "are unknown until ldap.groups-attribute or ldap.groups-filter says where they are"
+        yield Problem(f"{key}.groups", right)
 
 
 def plugins(kind: str) -> tuple[str, ...]:
