@@ -36,6 +36,7 @@ from digipoort_msa.threads import Threads
 _WAITING_PER_THREAD = 100
 _LOOKUP_THREADS = 2
 _POLICY_THREADS = 2
+_NOBODYS_KEY = 32  # octets
 
 
 class Accounts:
@@ -114,7 +115,7 @@ class Accounts:
             prepare_scram=realm.prepare_scram,
             certificates=certificate_rules(realm),
         )
-        idle = rules.mechanisms - store.mechanisms - {"EXTERNAL"}
+        idle = rules.mechanisms - store.mechanisms - ({"EXTERNAL"} if store.knows_names else set())
         if idle:
             log.emit(log.MECHANISM_IDLE, realm=realm.name, mechanisms=", ".join(sorted(idle)))
         return Realm(rules, store, self._verification, submitter, self._reactor, _today)
@@ -146,5 +147,11 @@ def _nobodys_key(state_directory: Path) -> bytes:
     """What nobody's SCRAM keys are made with: the same after a restart, or it would tell who is somebody."""
     state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = state_directory / "nobody.key"
-    create_private(file, os.urandom(32))
-    return file.read_bytes()
+    create_private(file, os.urandom(_NOBODYS_KEY))
+    key = file.read_bytes()
+    if len(key) < _NOBODYS_KEY:  # whoever knows it knows who is nobody
+        raise ValueError(
+            f"{file} has {len(key)} octets, and needs {_NOBODYS_KEY} random ones: copy it from another server of "
+            "these accounts, or move it away, and another is made"
+        )
+    return key
