@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import date
 from pathlib import Path
 
 from twisted.internet.task import Clock
@@ -9,11 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from digipoort_msa.accounts.cache import VerifiedPasswords
+from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.passwords import Passwords
-from digipoort_msa.accounts.realm import Realm, Realms
+from digipoort_msa.accounts.realm import Realm, RealmRules, Realms
 from digipoort_msa.accounts.throttle import Throttle
 from digipoort_msa.interfaces import IDelivery
-from digipoort_msa.sasl.mechanism import Context
+from digipoort_msa.sasl.mechanism import NO_CHANNEL, Context
 from digipoort_msa.server.authentication import Authentication
 from digipoort_msa.smtp import reply
 from tests.account_doubles import CountingHashing, Inline, MemoryStore, Submitter, account
@@ -34,12 +36,14 @@ class LoginTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         clock = Clock()
-        store = MemoryStore(
-            account("business", "one.nl", password_hash=HASHING.hash("secret")), mechanisms=("X-TOKEN",)
-        )
+        mechanisms = frozenset({"PLAIN", "X-TOKEN"})
+        kept = account("business", "one.nl", password_hash=HASHING.hash("secret"))
+        store = GuardedStore(MemoryStore(kept, mechanisms=mechanisms), "one.nl", clock)
         passwords = Passwords(HASHING, Inline(), VerifiedPasswords(clock.seconds))
-        realm = Realm("one.nl", ["X-TOKEN"], store, passwords, Submitter)
-        self.realms = Realms([realm], Throttle(clock.seconds, longest_delay=0), clock, ["X-TOKEN"])
+        rules = RealmRules(name="one.nl", mechanisms=mechanisms, refusal_time=0)
+        realm = Realm(rules, store, passwords, Submitter, clock, lambda: date(2026, 1, 5))
+        throttle = Throttle(clock.seconds, first_delay=0)
+        self.realms = Realms([realm], throttle, clock, {"X-TOKEN": X_TOKEN}, b"nobody")
         self.context = Context(("one.nl",), frozenset(), "nonce")
 
     def log_in(self, *responses: bytes | None) -> list[reply.Reply]:
@@ -52,7 +56,7 @@ class LoginTests(SynchronousTestCase):
         return verdict if isinstance(verdict, reply.Reply) else self.successResultOf(verdict)
 
     def test_offered(self) -> None:
-        self.assertEqual(self.realms.mechanisms, ("X-TOKEN",))
+        self.assertEqual(self.realms.offered(NO_CHANNEL), ("X-TOKEN",))
 
     def test_initial_response(self) -> None:
         self.assertEqual(self.log_in(b"business secret"), [reply.AUTHENTICATED])
