@@ -236,7 +236,11 @@ class SecureTransport(StringTransport):
 
     @define
     class _Handle:
-        _certificate: object
+        _certificate: Any
+        _context: object
+
+        def get_context(self) -> object:
+            return self._context
 
         def get_protocol_version_name(self) -> str:
             return "TLSv1.3"
@@ -247,14 +251,18 @@ class SecureTransport(StringTransport):
         def get_peer_certificate(self, *, as_cryptography: bool) -> object:
             return self._certificate
 
+        def get_verified_chain(self, *, as_cryptography: bool) -> Any:
+            return self._certificate and [self._certificate]
+
     certificate: object = None  # the client's
+    context: object = None
     aborted = False
 
     def resumeProducing(self) -> None:
         self.producerState = "producing"  # the TLS layer reads for its own end after loseConnection too
 
     def getHandle(self) -> object:
-        return self._Handle(self.certificate)
+        return self._Handle(self.certificate, self.context)
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -292,6 +300,7 @@ class ClockTestCase(_Events, SynchronousTestCase):
         protocol = SubmissionProtocol(Connection(factory, "S1"), under_tls=secure)
         transport = SecureTransport(peerAddress=IPv4Address("TCP", address, 50000))
         transport.certificate = certificate
+        transport.context = factory.tls.serverConnectionForTLS(None).get_context()
         protocol.makeConnection(transport)
         if secure and handshake and not transport.disconnecting:
             protocol.handshakeCompleted()

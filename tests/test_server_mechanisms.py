@@ -174,6 +174,22 @@ class ExternalTests(MechanismsTestCase):
         self.fresh(certificate=_certificates["mijnbedrijf"])
         self.assertEqual(self.events("client-certificate")[-1]["external"], "is not offered")
 
+    @proves("L3")
+    def test_a_certificate_that_expires_while_the_connection_is_open(self) -> None:
+        """EHLO and AUTH look at it each time; the log says it once."""
+        self.realms(self.realm("two.nl", ["EXTERNAL", "PLAIN"]))
+        certificate = _certificates["mijnbedrijf"]
+        assert certificate is not None
+        wire = self.fresh(certificate=certificate)
+        end = certificate.not_valid_after_utc.timestamp()
+        self.factory.now = lambda: end - 1
+        self.assertEqual(self.shown(wire), ["EXTERNAL", "PLAIN"])
+        self.factory.now = lambda: end
+        self.assertEqual(wire.ask("AUTH EXTERNAL ="), UNKNOWN)
+        self.assertEqual(self.shown(wire), ["PLAIN"])
+        (told,) = self.events("client-certificate-unusable")
+        self.assertIn("has expired at", told["reason"])
+
     def test_a_certificate_that_names_nobody(self) -> None:
         self.realms(self.realm("two.nl"))
         wire = self.fresh(certificate=_authority.issue(common_name("mijnbedrijf\0.evil")).certificate)

@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
-from digipoort_msa.server.client_certificate import client_certificate
+from digipoort_msa.server.client_certificate import chain_of, client_certificate
 from digipoort_msa.server.tls import ServerTLS, TLSFilesError
 from digipoort_msa.server.verification import fault_of
 from tests.client_authority import DAY, ClientAuthority, ClientFiles, Issued, common_name, partial
@@ -129,6 +129,18 @@ class ChainTests(TwoWayTestCase):
         }.items():
             for mode in ("required", "optional"):
                 self.assert_refused(self.server(mode=mode), shown, words)
+
+    def test_what_a_certificate_hangs_on(self) -> None:
+        below = ClientAuthority("Short", self.root, end=DAY)
+        issued = below.issue(common_name("a"))
+        server, _, _ = self.handshake(self.server(), issued)
+        chain = chain_of(server)
+        assert chain is not None
+        above = {("CN=Root", one.certificate.serial_number) for one in (self.root, below)}
+        self.assertEqual(chain.members, {("CN=Short", issued.certificate.serial_number), *above})
+        self.assertEqual(chain.end, below.certificate.not_valid_after_utc)
+        server, _, _ = self.handshake(self.server(mode="optional"), None)
+        self.assertIsNone(chain_of(server))
 
     def test_signed_by_itself(self) -> None:
         own = ClientAuthority("a")

@@ -1,8 +1,10 @@
 """Two-way TLS in the whole MSA: which listener asks, and lists of what is revoked that change."""
 
 import os
+import socket
 import ssl
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 from cryptography import x509
@@ -15,7 +17,7 @@ from digipoort_msa.service import realms
 from digipoort_msa.service.certificates import INTERVAL, ListenerCertificates
 from tests.account_doubles import MemoryStore
 from tests.client_authority import DAY, ClientAuthority, ClientFiles, common_name, crl_file
-from tests.msa_client import ACCOUNT, Client
+from tests.msa_client import ACCOUNT, PATIENCE, Client
 from tests.requirements import proves
 from tests.test_server_tls import FAILURES
 from tests.test_service import REALM, ServiceTestCase, client_context_for
@@ -231,12 +233,15 @@ class ListenersTests(TwoWayTestCase):
 
     @proves("L3")
     async def test_an_open_connection_of_a_revoked_one(self) -> None:
-        """It is closed when the list is taken up; those of others go on."""
+        """It is closed when the list is taken up, as is one whose authority is revoked; others go on."""
         settings = self.two_way(listener=[{**LISTENERS[0], "tls": "implicit"}])
         self.add_account(settings)
+        below = ClientAuthority("Issuing", self.root)
+        lists = [self.root.revoking(), below.revoking()]
+        crl_file(self.crl, *lists)
         service = self.start(settings)
         port = self.ports()["implicit"]
-        other = self.issue("other")
+        shown = (self.issued, below.issue(common_name("under")), self.issue("other"))
 
         def script(files: ClientFiles, connected: list[int]) -> str:
             context = client_context_for(self.cert.ca)
@@ -253,17 +258,60 @@ class ListenersTests(TwoWayTestCase):
 
         connected: list[int] = []
         clients = [
-            self.run_client(script, one.files(self.folder, name), connected)
-            for name, one in (("mine", self.issued), ("other", other))
+            self.run_client(script, one.files(self.folder, str(number)), connected)
+            for number, one in enumerate(shown)
         ]
-        await self.until(lambda: len(connected) == 2)
-        self.revoke(self.issued.certificate)
+        await self.until(lambda: len(connected) == len(shown))
+        crl_file(self.crl, self.root.revoking(self.issued.certificate, below.certificate), lists[1])
         service.reload()
-        self.assertEqual(await clients[0], "closed")
+        for revoked in clients[:2]:
+            self.assertEqual(await revoked, "closed")
         log.emit(log.REVOCATIONS_LOADED, file="", revoked=1)  # ends the other's script
-        self.assertEqual((await clients[1])[:3], "250")
+        self.assertEqual((await clients[2])[:3], "250")
         reasons = {event["reason"] for event in self.events("disconnected")}
-        self.assertIn("the client's certificate is revoked", reasons)
+        self.assertIn("the client's certificate, or an authority above it, is revoked", reasons)
+
+    @proves("L3")
+    async def test_a_handshake_from_before(self) -> None:
+        """It goes on by the lists that it began with; whoever waits in it must not get past newer ones."""
+        settings = self.two_way(listener=[{**LISTENERS[0], "tls": "implicit"}])
+        self.add_account(settings)
+        service = self.start(settings)
+        port = self.ports()["implicit"]
+        context = client_context_for(self.cert.ca)
+        files = self.issued.files(self.folder)
+        context.load_cert_chain(files.certificate, files.private_key)
+        begun, go_on = [], Event()
+
+        def script() -> bytes:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as wire:
+                while True:
+                    try:
+                        return tls.read(512)
+                    except ssl.SSLWantReadError:
+                        wire.sendall(outgoing.read())
+                    try:
+                        received = wire.recv(65536)
+                    except ConnectionResetError:
+                        return b""
+                    begun.append(received)
+                    go_on.wait(PATIENCE)
+                    incoming.write(received)
+
+        for revoked in ((), (self.issued.certificate,)):
+            self.revoke(*revoked)
+            answer = self.run_client(script)
+            await self.until(lambda: bool(begun))
+            if revoked:
+                service.reload()
+            go_on.set()
+            self.assertEqual((await answer)[:4], b"" if revoked else b"220 ")
+            begun.clear()
+            go_on.clear()
+        reasons = [event["reason"] for event in self.events("disconnected")]
+        self.assertIn("the files of TLS changed during its handshake", reasons)
 
     async def test_a_mechanism_that_the_store_cannot_verify(self) -> None:
         """It is not offered, and the log says so at the start."""

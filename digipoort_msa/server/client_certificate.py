@@ -6,7 +6,9 @@ passes for another (CVE-2009-2408).  Nobody makes such a certificate in good fai
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 
+from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
@@ -44,6 +46,30 @@ def client_certificate(connection: SSL.Connection) -> ClientCertificate | None:
     except (ValueError, x509.InvalidVersion) as error:  # what OpenSSL takes is not always one by the book
         raise Unusable(str(error)) from None
     return None if certificate is None else names_in(certificate)
+
+
+@frozen
+class Chain:
+    """What a client's certificate hangs on, itself and the root among it: each may expire or be revoked while
+    the connection is open."""
+
+    members: frozenset[tuple[str, int]]  # issuer (RFC 4514) and serial number of each
+    end: datetime  # in UTC, of the first that expires
+
+
+def chain_of(connection: SSL.Connection) -> Chain | None:
+    """
+    :param connection: after its handshake.
+    :return: ``None`` where the client showed no certificate, or one that cannot be read and names nobody.
+    """
+    try:
+        verified = connection.get_verified_chain(as_cryptography=True)
+        if verified is None:
+            return None
+        members = frozenset((distinguished_name(one.issuer), one.serial_number) for one in verified)
+        return Chain(members, min(one.not_valid_after_utc for one in verified))
+    except (ValueError, x509.InvalidVersion):
+        return None
 
 
 def names_in(certificate: x509.Certificate) -> ClientCertificate:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address
+from time import time
 from typing import Any, Protocol
 
 from attrs import define, evolve, field
@@ -12,9 +14,9 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from digipoort_msa import log
 from digipoort_msa.interfaces import IRealms
-from digipoort_msa.sasl.certificate import ClientCertificate
 from digipoort_msa.sasl.mechanism import Channel
 from digipoort_msa.server.admission import Admission
+from digipoort_msa.server.client_certificate import Chain
 from digipoort_msa.server.tls import ServerTLS
 from digipoort_msa.smtp.settings import SessionSettings
 
@@ -44,6 +46,7 @@ class Listener:
     mechanisms: frozenset[str] | None = None  # those that may be offered here; None: all
     idle_timeout: float = 300.0  # seconds
     handshake_timeout: float = 60.0  # seconds
+    now: Callable[[], float] = time  # seconds since 1970
     connections: set[Connection] = field(factory=set, init=False)
     _settings: dict[object, SessionSettings] = field(factory=dict, init=False)
     _layers: TLSMemoryBIOFactory = field(init=False)
@@ -85,7 +88,7 @@ class Connection:
     peer: str = field(default="unknown", init=False)  # the client's IP address, "local" for a unix socket
     greeted: bool = field(default=False, init=False)  # TLS after STARTTLS does not greet again
     messages: int = field(default=0, init=False)  # queued so far
-    certificate: ClientCertificate | None = field(default=None, init=False)  # the client's
+    chain: Chain | None = field(default=None, init=False)  # of the client's certificate
     closing_reason: str | None = field(default=None, init=False)
     _admitted: bool | None = field(default=None, init=False)  # None: not decided yet
 

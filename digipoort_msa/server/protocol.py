@@ -10,7 +10,7 @@ to wait, or the client does not read its replies.  So every buffer is bounded.
 
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol
@@ -23,7 +23,7 @@ from digipoort_msa import log
 from digipoort_msa.sasl.certificate import ClientCertificate
 from digipoort_msa.sasl.mechanism import Channel
 from digipoort_msa.server.channel import channel_of
-from digipoort_msa.server.client_certificate import Unusable, client_certificate
+from digipoort_msa.server.client_certificate import Unusable, chain_of, client_certificate
 from digipoort_msa.server.connection import Connection
 from digipoort_msa.server.conversation import Conversation
 from digipoort_msa.server.tls import describe_connection, describe_failure
@@ -92,7 +92,14 @@ class SubmissionProtocol(Protocol):
             return  # it took too long, or the server stops
         handle = self.transport.getHandle()
         self._tls = describe_connection(handle)
-        certificate = self._connection.certificate = self._certificate_of(handle)
+        self._connection.chain = chain_of(handle)
+        if self._connection.chain is not None and not self._connection.server.tls.is_in_force(handle):
+            # Who began before a list was replaced, and waited, would get past what is revoked by now.
+            self._connection.identify(self.transport)
+            self._connection.closing_reason = "the files of TLS changed during its handshake"
+            self.transport.abortConnection()
+            return
+        certificate = self._certificate_of(handle)
         self._channel = channel_of(handle, certificate)
         self.session.settings = self._current_settings()
         self._set_timer(self._connection.server.idle_timeout)
@@ -162,23 +169,32 @@ class SubmissionProtocol(Protocol):
 
     def _current_settings(self) -> SessionSettings:
         """What can succeed here depends on what the connection turned out to be, and on the day."""
+        self._forget_an_expired_certificate()
         settings = self._connection.server.settings_for(self._channel)
         if self._channel is not None:
             self._conversation.channel, self._conversation.mechanisms = self._channel, settings.mechanisms
         return settings
+
+    def _forget_an_expired_certificate(self) -> None:
+        """The handshake has looked at its dates, but that may be days ago."""
+        chain, channel = self._connection.chain, self._channel
+        if chain is None or channel is None or channel.certificate is None:
+            return
+        if chain.end.timestamp() <= self._connection.server.now():
+            self._channel = evolve(channel, certificate=None)
+            self._log_unusable(f"it, or an authority above it, has expired at {chain.end:%Y-%m-%d %H:%M} UTC")
 
     def _certificate_of(self, handle: Any) -> ClientCertificate | None:
         """One that names nobody proves nothing; TLS stands without it."""
         try:
             return client_certificate(handle)
         except Unusable as unusable:
-            log.emit(
-                log.CLIENT_CERTIFICATE_UNUSABLE,
-                session=self._connection.id,
-                peer=self._connection.peer,
-                reason=str(unusable),
-            )
+            self._log_unusable(str(unusable))
             return None
+
+    def _log_unusable(self, reason: str) -> None:
+        connection = self._connection
+        log.emit(log.CLIENT_CERTIFICATE_UNUSABLE, session=connection.id, peer=connection.peer, reason=reason)
 
     def _log_certificate(self, certificate: ClientCertificate) -> None:
         """Whoever sets a client up asks which certificate came through, and whether it is of use."""

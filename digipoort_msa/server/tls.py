@@ -98,6 +98,10 @@ class ServerTLS:
 
         return use
 
+    def is_in_force(self, connection: SSL.Connection) -> bool:
+        """Were the files the same when ``connection`` began?  It was verified by those of that time."""
+        return connection.get_context() is self._context
+
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         return SSL.Connection(self._context, None)
 

@@ -21,8 +21,7 @@ from twisted.python.failure import Failure
 from digipoort_msa import log
 from digipoort_msa.config.client_authorities import revocation_lists
 from digipoort_msa.config.settings import Listener, Settings
-from digipoort_msa.sasl.certificate import ClientCertificate
-from digipoort_msa.server.client_certificate import distinguished_name
+from digipoort_msa.server.client_certificate import Chain, distinguished_name
 from digipoort_msa.server.tls import ServerTLS, TLSFiles, TLSFilesError
 
 #: Seconds between two looks at the file of what is revoked.
@@ -52,12 +51,12 @@ class ListenerCertificates(Service):
             mode: ServerTLS(self._files(mode, self._crls)) for mode in modes
         }
 
-    def has_revoked(self, certificate: ClientCertificate) -> bool:
-        """By the lists in force.  An authority's own revocation is seen in the next handshake."""
+    def has_revoked(self, chain: Chain) -> bool:
+        """Any of it, by the lists in force?"""
         if self._revoked is None:
             named = [(distinguished_name(crl.issuer), crl) for crl in self._crls]
             self._revoked = {(issuer, one.serial_number) for issuer, crl in named for one in crl}
-        return (certificate.issuer, certificate.serial) in self._revoked
+        return not self._revoked.isdisjoint(chain.members)
 
     def of(self, listener: Listener) -> ServerTLS:
         """What a listener does TLS with."""

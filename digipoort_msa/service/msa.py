@@ -86,8 +86,8 @@ class SubmissionService(MultiService):
     def _close_revoked(self) -> None:
         """Who came in with a certificate that is revoked by now has to go."""
         for connection in [each for listener in self.listeners for each in listener.factory.connections]:
-            if connection.certificate and self.certificates.has_revoked(connection.certificate):
-                connection.closing_reason = "the client's certificate is revoked"
+            if connection.chain and self.certificates.has_revoked(connection.chain):
+                connection.closing_reason = "the client's certificate, or an authority above it, is revoked"
                 connection.abort()
 
     def reload(self) -> None:
