@@ -1,11 +1,38 @@
-"""The key that nobody's SCRAM keys are made with."""
+"""What realms share, and what each has for itself."""
 
+import threading
 from pathlib import Path
+from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from digipoort_msa.service.realms import _nobodys_key
+from digipoort_msa.config import load
+from digipoort_msa.service.realms import Accounts, _nobodys_key
 from tests.requirements import proves
+
+_TWO_REALMS = """
+[server]
+hostname = "msa.example.nl"
+state-directory = "{state}"
+
+[[listener]]
+endpoint = "tcp:465"
+tls = "implicit"
+
+[tls]
+certificate = "/nowhere/fullchain.pem"
+private-key = "/nowhere/key.pem"
+
+[delivery.relay]
+next-hops = ["core.example.nl:25"]
+
+[[realm]]
+name = "dead.nl"
+
+[[realm]]
+name = "alive.nl"
+"""
 
 
 @proves("A5")
@@ -25,3 +52,22 @@ class NobodysKeyTests(SynchronousTestCase):
             (self.state / "nobody.key").write_bytes(octets)
             with self.assertRaisesRegex(ValueError, "nobody.key has .* move it away"):
                 _nobodys_key(self.state)
+
+
+class ThreadsTests(TestCase):
+    def setUp(self) -> None:
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        self.file = folder / "msa.toml"
+        self.file.write_text(_TWO_REALMS.format(state=folder / "state"))
+
+    async def test_a_store_that_hangs_stops_no_other_realm(self) -> None:
+        over = threading.Event()
+        accounts = Accounts(load(self.file, files=False), reactor, lambda realm: None)  # type: ignore[arg-type,return-value]
+        self.addCleanup(lambda: accounts.close())
+        self.addCleanup(over.set)
+        stores: dict[str, Any] = {guarded._realm: guarded._store for guarded in accounts._stores}
+        for _ in range(10):
+            stores["dead.nl"]._threads.call(over.wait, 30)
+        found = stores["alive.nl"].account("piet").addTimeout(5, reactor)
+        self.assertIsNone(await found)

@@ -16,7 +16,6 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from digipoort_msa.accounts.framing import framed
-from digipoort_msa.accounts.private_files import create_private as create_private  # for who has it from here
 
 KEY = 32  # octets
 SECRET = 16  # octets of a DIGEST-MD5 secret: an MD5 digest

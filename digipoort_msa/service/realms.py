@@ -16,8 +16,8 @@ from digipoort_msa.accounts.certificates import CertificateRule
 from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.logins import Logins
 from digipoort_msa.accounts.passwords import PasswordHashing, Passwords
+from digipoort_msa.accounts.private_files import create_private
 from digipoort_msa.accounts.realm import Realm, RealmRules, Realms
-from digipoort_msa.accounts.seal import create_private
 from digipoort_msa.accounts.usage import Usage
 from digipoort_msa.config.realm import Realm as RealmSettings
 from digipoort_msa.config.settings import Passwords as PasswordSettings
@@ -34,7 +34,7 @@ from digipoort_msa.threads import Threads
 
 #: Calls that may wait for a thread, for each thread there is.
 _WAITING_PER_THREAD = 100
-_LOOKUP_THREADS = 2
+_LOOKUP_THREADS = 2  # of each realm
 _POLICY_THREADS = 2
 _NOBODYS_KEY = 32  # octets
 
@@ -56,7 +56,6 @@ class Accounts:
         self._stores: list[GuardedStore] = []
         self._policies: list[Any] = []
         self._verification = self._make_verification(settings.passwords)
-        self._for_stores = self._facilities("accounts", _LOOKUP_THREADS)
         self._for_policies = self._facilities("policies", _POLICY_THREADS)
         self._trials = Trials(settings.server.state_directory, self._for_policies.threads, reactor, time)
         throttle, usage = make_throttle(settings.limits), Usage(time)
@@ -97,7 +96,9 @@ class Accounts:
         )
 
     def _make_realm(self, realm: RealmSettings) -> Realm:
-        store = GuardedStore(open_store(realm, self._for_stores), realm.name, self._reactor)
+        # A store that hangs keeps its threads waiting: each realm has its own, and no other's logins stop.
+        facilities = self._facilities(f"{realm.name} accounts", _LOOKUP_THREADS)
+        store = GuardedStore(open_store(realm, facilities), realm.name, self._reactor)
         self._stores.append(store)
         policies = make_policies(realm, self._for_policies, self._trials)
         self._policies.extend(policies)
@@ -151,7 +152,7 @@ def _nobodys_key(state_directory: Path) -> bytes:
     key = file.read_bytes()
     if len(key) < _NOBODYS_KEY:  # whoever knows it knows who is nobody
         raise ValueError(
-            f"{file} has {len(key)} octets, and needs {_NOBODYS_KEY} random ones: copy it from another server of "
-            "these accounts, or move it away, and another is made"
+            f"{file} has {len(key)} octets, and needs {_NOBODYS_KEY} random ones: copy it from another "
+            "server of these accounts, or move it away, and another is made"
         )
     return key
