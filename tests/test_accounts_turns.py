@@ -110,6 +110,22 @@ class AtOnceTests(SynchronousTestCase):
         self.threads.run()
         self.assertEqual(self.verdicts(logins), [UnauthorizedLogin] * 3 + [Throttled] * 97)
 
+    def test_a_botnet_leaves_room_for_those_who_are_trusted(self):
+        """Far from all limits still, strangers could fill the queue of the threads that verify."""
+        self.serve(MemoryStore(self.piet))
+        self.throttle.attempt("one.nl", "piet", HERE).succeeded()
+        bots = [
+            self.login("x", f"name{number}", f"10.{number // 250}.{number % 250}.1") for number in range(1000)
+        ]
+        self.assertEqual(len(self.threads.calls), 50)
+        owner = self.login("right")
+        self.assertEqual(len(self.threads.calls), 51)
+        colleague = self.login("x", "jan")  # whose source is known
+        self.assertEqual(len(self.threads.calls), 52)
+        self.threads.run()
+        self.assertEqual(self.verdicts([owner, colleague]), [Submitter, UnauthorizedLogin])
+        self.assertEqual(self.verdicts(bots), [UnauthorizedLogin] * 1000)
+
     def test_right_ones_wait_for_one_another_and_come_in(self):
         """A program with many connections: none of it is a failure, so none is refused."""
         for store in (UnevenStore(self.piet), MemoryStore(self.piet)):

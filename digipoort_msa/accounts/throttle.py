@@ -32,7 +32,8 @@ are have to wait.  With one network, or one address, he keeps out its other stra
 Of the attempts that are made at the same moment, no more are looked at than failures are left
 (:mod:`.turns`).  Else a thousand connections at once would be a thousand guesses.  And one that was let in
 before a limit was reached by others gets no verdict: :meth:`Attempt.failed` and :meth:`Attempt.succeeded`
-look again.
+look again.  Of strangers there are never more than a few under way: far from their limit still, they could
+fill the queue before the threads that verify, and a business would find no place in it.
 
 Names count as they are typed, whether there is such an account or not (A5).  All is in memory, and bounded:
 names are cut, and the entries longest unused are dropped first.  To drop an entry is to forgive it, so each
@@ -58,6 +59,7 @@ from digipoort_msa.interfaces import Throttled
 
 _DAY = 86_400.0
 _NAME = 80  # characters of a name that are remembered; a longer one ends in its digest
+_STRANGERS_AT_ONCE = 50  # attempts that are looked at
 _TOLD = 1000  # full counts that the log has been told of
 
 
@@ -110,14 +112,14 @@ class Throttle:
         """
         entries = max(entries, 2 * strangers)
 
-        def counts(limit: int) -> LeakyCounts:
-            return LeakyCounts(now, limit=limit, window=window, entries=entries)
+        def counts(limit: int, at_once: int | None = None) -> LeakyCounts:
+            return LeakyCounts(now, limit=limit, window=window, entries=entries, at_once=at_once)
 
         self._pairs = counts(per_account_and_source)
         self._sources = counts(per_source)
         self._networks = counts(per_network)
         self._accounts = counts(per_account)
-        self._strangers = counts(strangers) if strangers else None
+        self._strangers = counts(strangers, _STRANGERS_AT_ONCE) if strangers else None
         self.trust = Trust(now, seconds=trust_for, entries=trusted_entries)
         self.turns = Turns()
         self._now = now
