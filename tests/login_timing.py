@@ -297,10 +297,13 @@ def _ask_more_of_those_it_has(door: Door, times: int) -> None:
     """Once an account is found, the store is asked again: for its addresses, its groups, its domain."""
     ask = door.guarded.account
 
-    async def ask_more(name: str) -> Account | None:
-        account = await ask(name)
+    async def ask_more(username: str) -> Account | None:
+        account = await ask(username)
         for _ in range(0 if account is None else times):
-            await ask(name)
+            await ask(username)
         return account
 
-    door.guarded.account = lambda name: Deferred.fromCoroutine(ask_more(name))  # type: ignore[method-assign]
+    def asked_more(username: str) -> "Deferred[Account | None]":
+        return Deferred.fromCoroutine(ask_more(username))
+
+    door.guarded.account = asked_more  # type: ignore[method-assign]
