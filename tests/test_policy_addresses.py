@@ -54,6 +54,12 @@ class AddressPatternsTests(SynchronousTestCase):
             AddressPatterns.of([pattern]).match(Path(text, "")), re.fullmatch(expression, text) is not None
         )
 
+    def test_made_to_be_slow(self) -> None:
+        """Tried every way, this would take years."""
+        patterns = AddressPatterns.of([f"{'*a' * 20}@*.bedrijf.nl"])
+        self.assertFalse(patterns.match(Path(f'"{"a@" * 30_000}"', "elders.nl")))
+        self.assertTrue(patterns.match(Path("a" * 30_000, "x.bedrijf.nl")))
+
     def test_none_matches_nothing(self) -> None:
         self.assertFalse(AddressPatterns.of([]).match(path("a@b.nl")))
         self.assertFalse(AddressPatterns.of([]).match(NULL_PATH))

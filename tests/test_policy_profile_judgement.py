@@ -1,6 +1,7 @@
 """The policy: in threads, a batch at a time, and in a dialogue."""
 
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -101,6 +102,12 @@ class JudgementTests(SynchronousTestCase):
         self.threads.work()
         self.assertEqual(str(self.failureResultOf(answer, Refused).value.reply), REFUSED)
 
+    def test_small_chunks_take_no_more_memory(self) -> None:
+        """A batch is its octets, not as many objects as a client cares to send them in."""
+        for _ in range(50_000):
+            self.judgement.write(b"ab")
+        self.assertLess(sys.getsizeof(self.judgement._batch), 150_000)
+
     def test_sizes_have_a_code_of_their_own(self) -> None:
         profile = Profile(name="customs", attachments=Attachments(maximum_size=3))
         judgement: Any = ProfileRule(profile, Inline()).begin(WHO, TRACE)  # type: ignore[arg-type]
@@ -124,7 +131,7 @@ class JudgementTests(SynchronousTestCase):
         reading = weakref.ref(self.judgement._reading)
         self.judgement.abort()
         self.assertIsNone(self.judgement.write(b"z"))
-        self.assertEqual(self.judgement._batch, [])
+        self.assertEqual(self.judgement._batch, b"")
         self.threads.work()
         gc.collect()
         self.assertIsNone(reading())

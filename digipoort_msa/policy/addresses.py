@@ -14,6 +14,21 @@ from digipoort_msa.identity import Identity
 from digipoort_msa.smtp.envelope import Path
 
 
+def wildcards(patterns: Iterable[str]) -> re.Pattern[str]:
+    """One expression for what fits any of several patterns whole."""
+    return re.compile("|".join(f"(?:{_wildcard(pattern)})" for pattern in patterns) or "(?!)", re.DOTALL)
+
+
+def _wildcard(pattern: str) -> str:
+    """What stands between two ``*`` is taken where it is found first, for good: with as many as one likes, no
+    text takes long."""
+    first, *others = map(re.escape, pattern.split("*"))
+    if not others:
+        return first
+    *between, last = others
+    return first + "".join(f"(?>.*?{each})" for each in between) + f".*{last}"
+
+
 @frozen
 class AddressPatterns:
     """Any of several patterns."""
@@ -23,9 +38,7 @@ class AddressPatterns:
     @classmethod
     def of(cls, patterns: Iterable[str]) -> "AddressPatterns":
         # By lower(): to re.IGNORECASE, "\u0131" and "\u017f" are "i" and "s", and so another's domain ours.
-        alternatives = (".*".join(map(re.escape, pattern.lower().split("*"))) for pattern in patterns)
-        expression = "|".join(f"(?:{one})" for one in alternatives)
-        return cls(re.compile(expression or "(?!)", re.DOTALL))
+        return cls(wildcards(pattern.lower() for pattern in patterns))
 
     def match(self, path: Path) -> bool:
         return self._expression.fullmatch(str(path).lower()) is not None

@@ -15,7 +15,7 @@ from digipoort_msa.policy.profile.words import charsets, decoded_words
 from digipoort_msa.smtp.envelope import CONTROL, Path
 
 _MOST = 100  # mailboxes of one field; nobody writes so many
-_LONGEST = 320  # octets of an address (RFC 5321 4.5.3.1): to hold it against patterns is not linear
+_LONGEST = 320  # octets of an address: local-part, @ and domain (RFC 5321 4.5.3.1)
 _NESTED = 16  # comments inside comments
 
 # RFC 5322 3.2.3 with RFC 6532: atoms may be UTF-8.

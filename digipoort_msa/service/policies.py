@@ -1,6 +1,5 @@
 """The rules of a realm, as the settings order them: to add one, write it and name it in ``RULES``."""
 
-import re
 from collections.abc import Callable, Mapping
 
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
@@ -11,7 +10,7 @@ from digipoort_msa.config.realm import Realm
 from digipoort_msa.config.tables import host_and_port
 from digipoort_msa.identity import Identity
 from digipoort_msa.interfaces import Facilities, IPolicy
-from digipoort_msa.policy.addresses import AddressPatterns, OwnAddresses
+from digipoort_msa.policy.addresses import AddressPatterns, OwnAddresses, wildcards
 from digipoort_msa.policy.applied import Applied, Report
 from digipoort_msa.policy.header_sender import HeaderSenderRule
 from digipoort_msa.policy.milter.judgement import MilterRule
@@ -44,8 +43,7 @@ def _concerns(policy: Policy) -> Callable[[Identity], bool]:
     """Whom is a rule about?"""
     if not (policy.accounts or policy.groups):
         return lambda _: True
-    patterns = "|".join(".*".join(map(re.escape, name.split("*"))) for name in policy.accounts)
-    names = re.compile(patterns or "(?!)", re.DOTALL)
+    names = wildcards(policy.accounts)
     groups = frozenset(policy.groups)
 
     def concerns(identity: Identity) -> bool:

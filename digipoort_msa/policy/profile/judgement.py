@@ -37,8 +37,7 @@ class _Judgement(Judgement):
     _profile: Profile
     _threads: Threads
     _reading: Reading | None = field(default=None, init=False)  # None: nothing more is looked at
-    _batch: list[bytes] = field(factory=list, init=False)
-    _size: int = field(default=0, init=False)  # octets of the batch
+    _batch: bytearray = field(factory=bytearray, init=False, repr=False)
     _violation: Violation | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -47,9 +46,8 @@ class _Judgement(Judgement):
     def write(self, octets: bytes) -> Waiting:
         if self._reading is None:
             return None
-        self._batch.append(octets)
-        self._size += len(octets)
-        if self._size < BATCH:
+        self._batch += octets
+        if len(self._batch) < BATCH:
             return None
         return self._look(self._reading, last=False)
 
@@ -66,7 +64,7 @@ class _Judgement(Judgement):
         self._forget()
 
     def _look(self, reading: Reading, *, last: bool) -> "Deferred[None]":
-        batch, self._batch, self._size = self._batch, [], 0
+        batch, self._batch = self._batch, bytearray()
         return self._threads.call(_look, reading, batch, last).addCallback(self._looked)
 
     def _looked(self, violation: Violation | None) -> None:
@@ -84,13 +82,13 @@ class _Judgement(Judgement):
             raise Refused(refusal, str(found))
 
     def _forget(self) -> None:
-        self._reading, self._batch = None, []
+        self._reading, self._batch = None, bytearray()
 
 
-def _look(reading: Reading, batch: list[bytes], last: bool) -> Violation | None:
+def _look(reading: Reading, batch: bytearray, last: bool) -> Violation | None:
     """In a thread: what the next octets of a message violate first."""
     try:
-        reading.take(b"".join(batch))
+        reading.take(bytes(batch))
         if last:
             reading.finish()
     except Violation as violation:
