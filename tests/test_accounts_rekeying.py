@@ -81,6 +81,35 @@ class RekeyContract:
         write_keys(self.key, (bytes([2]) * 32,))  # as if the rows had been sealed anew just before the write
         self.assertEqual(self.open().find("without").scram, KEYS)
 
+    def test_what_is_written_meanwhile_and_another_thread_has_seen_the_new_key(self):
+        """Whoever sealed with the former key looks whether that is the key still, whoever noticed first."""
+        writing = self.open()
+
+        def begun_and_passed(connection, cursor, statement, *rest):
+            if statement.startswith("UPDATE") and len(read_keys(self.key)) == 1:
+                write_keys(self.key, (bytes([2]) * 32, FORMER))
+                self.assertTrue(writing._seal.refresh())
+
+        event.listen(writing._database.engine, "before_cursor_execute", begun_and_passed)
+        self.assertTrue(writing.upgrade(writing.find("without"), None, KEYS))
+        write_keys(self.key, (bytes([2]) * 32,))
+        self.assertEqual(self.open().find("without").scram, KEYS)
+
+    def test_two_at_once(self):
+        """The second makes no key of its own, with which the first would seal nothing."""
+        inner = []
+
+        def second(rows):
+            if not inner:
+                inner.append(None)
+                with self.assertRaisesRegex(ValueError, "account rekey runs already"):
+                    self.rekey()
+
+        self.assertEqual(self.rekey(progress=second).sealed, ROWS)
+        self.assertEqual(inner, [None])
+        self.assert_whole(self.open())
+        self.assertEqual(self.rekey().sealed, ROWS)
+
     def test_the_operators_file_is_not_written(self):
         keys = (bytes([2]) * 32, FORMER)
         write_keys(self.key, keys)

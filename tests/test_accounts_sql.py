@@ -189,6 +189,7 @@ class SQLAccountsContract:
             ("member_of", "'\"x\"'"),
             ("expires", "9000000000000000"),
             ("created", "-9000000000000000"),
+            ("changed", str(2**62)),
         ):
             self.accounts.insert(self.piet)
             with self.accounts._database.writing() as connection:

@@ -10,12 +10,16 @@ puts the new key first, restarts what cannot see the change, has the rows sealed
 one out.
 """
 
-from collections.abc import Callable, Iterable
+import fcntl
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from attrs import frozen
 
 from digipoort_msa.accounts.keyring import new_key, read_keys, write_keys
+from digipoort_msa.accounts.private_files import create_private
 from digipoort_msa.accounts.sql import SQLAccounts
 
 
@@ -43,21 +47,39 @@ def rekey(
     :param own: the file is the MSA's: a new key is made, and the former ones go in the end.
     :param whole: ``everyone`` is all there are; else the former keys stay.
     :param progress: is told how many rows have been looked at anew.
-    :raise OSError, ValueError: the file cannot be read or written; everything stays readable.
+    :raise OSError, ValueError: the file cannot be read or written, or another is at it; everything stays
+        readable.
     :raise Unavailable: a database does not answer; it can be run again.
     """
-    keys = read_keys(key_file)
-    resumed = own and len(keys) > 1
-    if own and not resumed:
-        keys = (new_key(), *keys)
-        write_keys(key_file, keys)
-    sealed, unreadable = 0, []
-    for accounts in everyone:
-        for count, lost in accounts.reseal():
-            sealed += count
-            unreadable += [(accounts.realm, name) for name in lost]
-            progress(sealed)
-    if own and whole:
-        keys = keys[:1]
-        write_keys(key_file, keys)
+    with _alone(key_file) if own else nullcontext():
+        keys = read_keys(key_file)
+        resumed = own and len(keys) > 1
+        if own and not resumed:
+            keys = (new_key(), *keys)
+            write_keys(key_file, keys)
+        sealed, unreadable = 0, []
+        for accounts in everyone:
+            for count, lost in accounts.reseal():
+                sealed += count
+                unreadable += [(accounts.realm, name) for name in lost]
+                progress(sealed)
+        if own and whole:
+            keys = keys[:1]
+            write_keys(key_file, keys)
     return Rekeyed(sealed, tuple(unreadable), resumed, len(keys) - 1)
+
+
+@contextmanager
+def _alone(key_file: Path) -> Iterator[None]:
+    """Two at once would each make a key, and only one of the two would be in the file in the end."""
+    lock = key_file.with_name(f"{key_file.name}.lock")
+    create_private(lock)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError("account rekey runs already; wait until it is done") from None
+    else:
+        yield
+    finally:
+        os.close(descriptor)

@@ -102,6 +102,14 @@ class Rows:
                     raise ValueError(f"{key} is not of a row")
         return columns
 
+    def are_current(self, name: str, columns: Mapping[str, object]) -> bool:
+        """Are the sealed ones among these columns of an account sealed with the first key?"""
+        return all(
+            self._seal.is_current(sealed, self.realm, name, *SEALED[column])
+            for column, sealed in columns.items()
+            if column in SEALED and isinstance(sealed, bytes)
+        )
+
     def sealed_anew(self, row: Any) -> dict[str, object]:
         """The sealed columns that another key than the first seals, sealed with the first.
 

@@ -7,7 +7,7 @@ connected to, and what happens when one is down, is in :mod:`.engine`; somebody 
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -110,7 +110,7 @@ class SQLAccounts:
                 connection.execute(insert(ACCOUNTS), {"realm": self.realm, "name": account.name, **values})
             except IntegrityError:
                 raise AccountExists(account.name) from None
-        self._seal_again(account.name)
+        self._seal_again(account.name, values)
 
     def change(self, name: str, **fields: Any) -> None:
         """Change an account, all in one step.
@@ -124,7 +124,7 @@ class SQLAccounts:
             statement = ACCOUNTS.update().where(*_ONE).values(**values)
             if connection.execute(statement, self._key(name)).rowcount != 1:
                 raise NoSuchAccount(name)
-        self._seal_again(name)
+        self._seal_again(name, values)
 
     def upgrade(self, account: Account, password_hash: str | None, scram: ScramKeys | None) -> bool:
         """See :meth:`~digipoort_msa.interfaces.IUpgradableAccountStore.upgrade`."""
@@ -141,7 +141,7 @@ class SQLAccounts:
             statement = ACCOUNTS.update().where(*_ONE, _UNCHANGED).values(**values)
             key = {**self._key(account.name), "old": account.password_hash}
             replaced = connection.execute(statement, key).rowcount == 1
-        self._seal_again(account.name)
+        self._seal_again(account.name, values)
         return replaced
 
     def delete(self, name: str) -> None:
@@ -208,13 +208,14 @@ class SQLAccounts:
     def _account(self, row: Any) -> Account:
         try:
             return self._rows.account(row)
-        except (ValueError, TypeError, OverflowError) as error:
+        except (ValueError, TypeError, OverflowError, OSError) as error:  # the last of a time beyond C's
             raise Unavailable(f"the row of account {row.name!r} makes no sense: {error}") from error
 
-    def _seal_again(self, name: str) -> None:
+    def _seal_again(self, name: str, written: Mapping[str, object]) -> None:
         """After a write: where another key seals by now, ``account rekey`` may have passed this row
         already."""
-        if not self._seal.refresh():
+        self._seal.refresh()
+        if self._rows.are_current(name, written):
             return
         with self._database.writing() as connection:
             row = connection.execute(select(ACCOUNTS).where(*_ONE), self._key(name)).first()
