@@ -207,7 +207,8 @@ class FaultTests(LoginsTestCase):
         )
         self.kill()
         self.start()
-        self.assertEqual(len(self.events("ledger-unusable")), 1)
+        (event,) = self.events("ledger-unusable")
+        self.assertRegex(event["reason"], "makes no sense .*: stop the MSA and move it away")
         self.assertEqual(self.wait(), 0)
 
     def test_another_msa_has_it(self):

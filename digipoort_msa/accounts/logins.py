@@ -71,11 +71,14 @@ class Logins:
             ledger = Ledger(self._directory, working=True)
             ledger.sweep(self._now())
             read(ledger, self.throttle, self._now())
-        except (LedgerError, TypeError, ValueError) as error:  # a row can hold anything
+        except (LedgerError, TypeError, ValueError) as error:
             if ledger is not None:
                 ledger.close()
             self._failing = True
-            log.emit(log.LEDGER_UNUSABLE, reason=str(error))
+            reason = str(error)
+            if ledger is not None and not isinstance(error, LedgerError):  # a row can hold anything
+                reason = f"{ledger.file} holds what makes no sense ({error}): stop the MSA and move it away"
+            log.emit(log.LEDGER_UNUSABLE, reason=reason)
             return
         self._ledger = ledger
         self._next = self._reactor.callLater(0, self._exchange)
