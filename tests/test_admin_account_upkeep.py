@@ -72,6 +72,17 @@ class RekeyTests(AccountCommands, SynchronousTestCase):
         self.config.write_text(whole)
         self.assertEqual(self.stored("piet").digest_secrets, secrets)
 
+    def test_a_realm_whose_accounts_are_elsewhere_now(self):
+        """Its rows are there still, for when it comes back."""
+        secrets = self.stored("piet").digest_secrets
+        whole = self.config.read_text()
+        self.config.write_text(
+            whole.replace('"one.nl"', f'"one.nl"\nsql = {{ url = "sqlite:///{self.state}/new.sqlite" }}')
+        )
+        self.succeed("rekey")
+        self.config.write_text(whole)
+        self.assertEqual(self.stored("piet").digest_secrets, secrets)
+
     def test_a_file_of_the_operators(self):
         mine = self.state / "mine"
         mine.touch(0o600)
@@ -84,6 +95,7 @@ class RekeyTests(AccountCommands, SynchronousTestCase):
             [(each["file"], each["sealed"], each["former_keys"]) for each in said],
             [(str(self.key), 1, 0), (str(mine), 1, 1)],
         )
+        self.assertEqual([each["unreadable"] for each in said], [[], []])  # of one database, but of two keys
         self.assertEqual(read_keys(mine), (NEW, FORMER))
         write_keys(mine, (NEW,))
         self.assertTrue(json.loads(self.succeed("show", "jan", "--realm", "three.nl", "--json"))["scram"])

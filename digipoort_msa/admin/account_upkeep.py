@@ -112,15 +112,14 @@ def _rekey(console: Console, file: _File, only: Realm | None) -> Rekeyed:
 
 def _everyone(console: Console, file: _File, only: Realm | None) -> Iterator[SQLAccounts]:
     """The realms of a file; without a choice also those that are in their databases, and in no setting."""
-    configured = {realm.name for realm in console.settings.realm}
-    seen: set[tuple[str | None, str]] = set()
+    seen = {(realm.sql.url, realm.name) for realm in console.settings.realm if is_ours(realm)}
     for realm in file.realms if only is None else (only,):
         accounts = open_own(console, realm)
         yield accounts
         if only is not None:
             continue
         for name in accounts.realms():
-            if name not in configured and (realm.sql.url, name) not in seen:
+            if (realm.sql.url, name) not in seen:
                 seen.add((realm.sql.url, name))
                 yield open_own(console, realm.model_copy(update={"name": name}))
 
