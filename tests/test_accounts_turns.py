@@ -203,6 +203,16 @@ class TurnsTests(SynchronousTestCase):
         self.assertEqual(sum(turn.called for _, turn in strangers), 5)
         self.successResultOf(self.begin()[1])
 
+    def test_the_strangers_of_a_realm(self):
+        """The store of another may be slow."""
+        self.throttle = Throttle(self.clock.seconds, strangers=0)
+        begun = [
+            self.throttle.attempt(realm, f"name{number}", f"10.{number}.0.1").begin()
+            for realm in ("one.nl", "two.nl")
+            for number in range(60)
+        ]
+        self.assertEqual([turn.called for turn in begun], ([True] * 50 + [False] * 10) * 2)
+
     def test_failures_take_the_turns_of_those_who_wait(self):
         begun = [self.begin() for _ in range(9)]
         for attempt, turn in begun[:2]:

@@ -15,23 +15,13 @@ Key = tuple[str, str, str]
 class LeakyCounts:
     """Counts that drain at an even pace, at most ``entries`` of them: the longest unused go first."""
 
-    def __init__(
-        self,
-        now: Callable[[], float],
-        *,
-        limit: int,
-        window: float,
-        entries: int,
-        at_once: int | None = None,
-    ) -> None:
+    def __init__(self, now: Callable[[], float], *, limit: int, window: float, entries: int) -> None:
         """
         :param now: a clock that nobody sets, in seconds.
         :param limit: what a count may reach.
         :param window: seconds in which a count of ``limit`` drains to nothing.
-        :param at_once: how many attempts may be under way however far the limit is; ``None``: no less.
         """
         self.limit = limit
-        self._at_once = limit if at_once is None else at_once
         self.window = window
         self._changed: set[Key] | None = set()  # since they were taken; None: too many to tell
         self._now = now
@@ -49,8 +39,8 @@ class LeakyCounts:
         return over / self._pace if over > 1e-6 else 0.0
 
     def room(self, key: Key) -> int:
-        """How many attempts may be under way."""
-        return 0 if self.wait(key) else min(self._at_once, max(1, floor(self.limit - self.value(key))))
+        """How many more there is room for."""
+        return 0 if self.wait(key) else max(1, floor(self.limit - self.value(key)))
 
     def add(self, key: Key) -> None:
         """Count one more."""

@@ -32,8 +32,8 @@ are have to wait.  With one network, or one address, he keeps out its other stra
 Of the attempts that are made at the same moment, no more are looked at than failures are left
 (:mod:`.turns`).  Else a thousand connections at once would be a thousand guesses.  And one that was let in
 before a limit was reached by others gets no verdict: :meth:`Attempt.failed` and :meth:`Attempt.succeeded`
-look again.  Of strangers there are never more than a few under way: far from their limit still, they could
-fill the queue before the threads that verify, and a business would find no place in it.
+look again.  Of a realm's strangers there are never more than a few under way: far from their limit still,
+they could fill the queue before the threads that verify, and a business would find no place in it.
 
 Names count as they are typed, whether there is such an account or not (A5).  All is in memory, and bounded:
 names are cut, and the entries longest unused are dropped first.  To drop an entry is to forgive it, so each
@@ -59,7 +59,7 @@ from digipoort_msa.interfaces import Throttled
 
 _DAY = 86_400.0
 _NAME = 80  # characters of a name that are remembered; a longer one ends in its digest
-_STRANGERS_AT_ONCE = 50  # attempts that are looked at
+_STRANGERS_AT_ONCE = 50  # attempts at one realm that are looked at
 _TOLD = 1000  # full counts that the log has been told of
 
 
@@ -112,14 +112,15 @@ class Throttle:
         """
         entries = max(entries, 2 * strangers)
 
-        def counts(limit: int, at_once: int | None = None) -> LeakyCounts:
-            return LeakyCounts(now, limit=limit, window=window, entries=entries, at_once=at_once)
+        def counts(limit: int) -> LeakyCounts:
+            return LeakyCounts(now, limit=limit, window=window, entries=entries)
 
         self._pairs = counts(per_account_and_source)
         self._sources = counts(per_source)
         self._networks = counts(per_network)
         self._accounts = counts(per_account)
-        self._strangers = counts(strangers, _STRANGERS_AT_ONCE) if strangers else None
+        self._strangers = counts(strangers) if strangers else None
+        self.strangers_at_once = counts(_STRANGERS_AT_ONCE)  # by realm; for turns, nothing is ever added
         self.trust = Trust(now, seconds=trust_for, entries=trusted_entries)
         self.turns = Turns()
         self._now = now
@@ -234,10 +235,13 @@ class Attempt:
         :raise Throttled: (as the failure) others reached a limit meanwhile.
         """
         counted = [(counts, key) for _, counts, key in self._counting()]
+        if self._is_strangers:
+            counted.append(self._crowd)
 
         def bearing() -> Sequence[Limit]:
             self.admit()
-            return [(counts, key) for _, counts, key in self._bearing()]
+            limits = [(counts, key) for _, counts, key in self._bearing()]
+            return [*limits, self._crowd] if self._is_strangers else limits
 
         def begun(_: None) -> None:
             self._taken = counted
@@ -287,9 +291,16 @@ class Attempt:
         """The counts that bear on it; see the module's table."""
         if self._trusted:
             return self._counted[:1]
-        if self._throttle.trust.knows(self._pair[2]):
-            return self._counted[:3]
-        return self._counted
+        return self._counted if self._is_strangers else self._counted[:3]
+
+    @property
+    def _is_strangers(self) -> bool:
+        return not self._trusted and not self._throttle.trust.knows(self._pair[2])
+
+    @property
+    def _crowd(self) -> Limit:
+        """The strangers of its realm."""
+        return self._throttle.strangers_at_once, (self._pair[0], "", "")
 
 
 _WHOSE = {

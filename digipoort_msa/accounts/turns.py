@@ -81,7 +81,8 @@ class Turns:
             counts, key = limit
             if counts.room(key) <= self._taken[limit]:
                 return limit
-        self._taken.update(waiter.counted)
+        for limit in waiter.counted:
+            self._taken[limit] += 1
         waiter.turn.callback(None)
         return None
 
