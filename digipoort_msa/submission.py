@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from attrs import define, evolve, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -242,7 +242,8 @@ class Submission:
 
     def _commit(self, _: object) -> "Deferred[str]":
         self._over = True
-        return self._incoming.commit(self._envelope).addCallbacks(self._committed, self._not_stored)
+        stored = maybeDeferred(self._incoming.commit, self._envelope)
+        return stored.addCallbacks(self._committed, self._not_stored)
 
     def _committed(self, location: str) -> str:
         for judgement in self._judgements:

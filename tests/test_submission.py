@@ -423,6 +423,21 @@ class CommitTests(ClockTestCase):
         self.assertEqual(self.events("queued"), [])
 
     @proves("M6", "D2")
+    def test_an_intake_that_fails_at_once(self) -> None:
+        """The judgements have their end all the same."""
+        says = Says()
+        begun = Submitter(Identity(name="piet", realm="one.nl"), self.spool, self.clock.seconds, (says,))
+        submission: Any = begun.begin(SENDER, MailParameters(), trace())
+        submission.open()
+
+        def broken(envelope: Any) -> Any:
+            raise ZeroDivisionError("x")
+
+        self.patch(type(submission._incoming), "commit", lambda _, envelope: broken(envelope))
+        refused = self.failureResultOf(submission.commit(), Refused).value
+        self.assertEqual(refused.reply, reply.NOT_STORED)
+        self.assertEqual(says.calls[-2:], ["complete", "abort"])
+
     def test_the_intake_that_refuses_is_heard(self) -> None:
         """452 4.3.1 for want of space, or a hop's own refusal: as it is, not as a 451."""
         self.spool.held = True
