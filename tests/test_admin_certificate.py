@@ -7,6 +7,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,6 +17,17 @@ from tests.client_authority import ClientAuthority, Issued, common_name, crl_fil
 from tests.configurations import document
 
 RULE = {"field": "san-email", "pattern": "*@clients.example", "account": "*"}
+SIGNS_NOTHING = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=True,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class CertificateTests(SynchronousTestCase):
@@ -66,6 +78,8 @@ class CertificateTests(SynchronousTestCase):
         for issued, chain, words in (
             (self.issue(**past), True, "CN=Piet: it has expired"),
             (self.issue(purposes=(ExtendedKeyUsageOID.SERVER_AUTH,)), True, "not meant for TLS clients"),
+            (self.issue(extensions=[SIGNS_NOTHING]), True, "CN=Piet: it is not meant for TLS clients"),
+            (self.issue(key=rsa.generate_private_key(65537, 1024)), True, "CN=Piet: its key is too weak"),
             (self.issued, False, "its authority is not in client-ca"),
             (ClientAuthority("Others").issue(), True, "its authority is not in client-ca"),
         ):

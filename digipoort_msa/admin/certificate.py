@@ -5,8 +5,12 @@ from pathlib import Path
 
 import click
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
+from OpenSSL.SSL import X509VerificationCodes
 from twisted.cred.error import UnauthorizedLogin
 
 from digipoort_msa.accounts.certificates import NAMES, CertificateRules
@@ -15,8 +19,10 @@ from digipoort_msa.config.client_authorities import revocation_lists
 from digipoort_msa.config.settings import Settings, Tls
 from digipoort_msa.sasl.certificate import ClientCertificate
 from digipoort_msa.server.client_certificate import Unusable, distinguished_name, names_in
-from digipoort_msa.server.verification import Fault
+from digipoort_msa.server.verification import DIGEST_TOO_WEAK, KEY_TOO_SMALL, Fault
 from digipoort_msa.service.realms import certificate_rules
+
+_LEAST_RSA, _LEAST_EC = 2048, 224  # bits: OpenSSL's security level 2
 
 
 @click.command()
@@ -37,7 +43,7 @@ def certificate(console: Console, file: Path, as_json: bool) -> None:
         raise click.ClickException(f"{file}: {error}") from None
     try:
         fault = verification_fault(settings.tls, shown)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise click.ClickException(str(error)) from None
     accounts = accounts_of(settings, names)
     if as_json:
@@ -116,14 +122,34 @@ def verification_fault(tls: Tls, shown: Sequence[x509.Certificate]) -> str | Non
         code, depth, _ = error.errors
         subject = distinguished_name(error.certificate.to_cryptography().subject)
         return str(Fault(code, depth, subject))
-    return (
-        None if _for_clients(shown[0]) else "it is not meant for TLS clients (extended key usage clientAuth)"
-    )
+    faults = (_unfit(one, depth) for depth, one in enumerate(shown))
+    return next((str(fault) for fault in faults if fault is not None), None)
+
+
+def _unfit(one: x509.Certificate, depth: int) -> Fault | None:
+    """What OpenSSL looks at in a handshake only: the purpose of the client's own, and how strong each is."""
+    subject = distinguished_name(one.subject)
+    if depth == 0 and not _for_clients(one):
+        return Fault(X509VerificationCodes.ERR_INVALID_PURPOSE, depth, subject)
+    match one.public_key():
+        case rsa.RSAPublicKey(key_size=bits):
+            is_weak = bits < _LEAST_RSA
+        case ec.EllipticCurvePublicKey(key_size=bits):
+            is_weak = bits < _LEAST_EC
+        case _:
+            is_weak = False
+    if is_weak:
+        return Fault(KEY_TOO_SMALL, depth, subject)
+    if one.issuer != one.subject and isinstance(one.signature_hash_algorithm, hashes.MD5 | hashes.SHA1):
+        return Fault(DIGEST_TOO_WEAK, depth, subject)
+    return None
 
 
 def _for_clients(own: x509.Certificate) -> bool:
-    try:
-        purposes = own.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return True
-    return ExtendedKeyUsageOID.CLIENT_AUTH in purposes
+    for extension in own.extensions:
+        match extension.value:
+            case x509.ExtendedKeyUsage() as purposes if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
+                return False
+            case x509.KeyUsage(digital_signature=False, key_agreement=False):
+                return False
+    return True

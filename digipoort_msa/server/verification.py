@@ -10,6 +10,12 @@ from OpenSSL.SSL import X509VerificationCodes as Codes
 
 from digipoort_msa.server.client_certificate import distinguished_name
 
+# What pyOpenSSL has no name for.
+_DIFFERENT_CRL_SCOPE = 44
+KEY_TOO_SMALL = 66
+_AUTHORITY_KEY_TOO_SMALL = 67
+DIGEST_TOO_WEAK = 68
+
 _MEANINGS = {
     Codes.ERR_CERT_HAS_EXPIRED: "it has expired",
     Codes.ERR_CERT_NOT_YET_VALID: "it is not valid yet",
@@ -31,11 +37,11 @@ _MEANINGS = {
     Codes.ERR_CRL_HAS_EXPIRED: "its authority's list in client-crl is out of date, so it may be revoked",
     Codes.ERR_CRL_NOT_YET_VALID: "its authority's list in client-crl is of a time to come",
     Codes.ERR_CRL_SIGNATURE_FAILURE: "the list in client-crl is not signed by its authority",
-    # What pyOpenSSL does not name: DIFFERENT_CRL_SCOPE, EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK.
-    44: "client-crl has a list of its authority, but one for other certificates, so it may be revoked",
-    66: "its key is too weak",
-    67: "its key is too weak",
-    68: "it is signed with a hash that is too weak",
+    _DIFFERENT_CRL_SCOPE: "client-crl has a list of its authority, but one for other certificates, so it may "
+    "be revoked",
+    KEY_TOO_SMALL: "its key is too weak",
+    _AUTHORITY_KEY_TOO_SMALL: "its key is too weak",
+    DIGEST_TOO_WEAK: "it is signed with a hash that is too weak",
 }
 
 
