@@ -7,6 +7,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from digipoort_msa.identity import Identity
 from digipoort_msa.smtp import reply
 from digipoort_msa.smtp.envelope import Envelope, MailParameters, Notify, Path, RcptParameters
 from digipoort_msa.smtp.reply import Refused
@@ -68,7 +69,8 @@ class SubmissionTests(SynchronousTestCase):
         self.intake = HopIntake()
 
     def submitter(self, *policies: Any, add: bool = False) -> Submitter:
-        return Submitter("one.nl", "piet", self.intake, Clock().seconds, policies, add)
+        identity = Identity(name="piet", realm="one.nl")
+        return Submitter(identity, self.intake, Clock().seconds, policies, add)
 
     def aborts(self) -> list[int]:
         return [incoming.aborts for incoming in self.intake.incoming]
@@ -212,9 +214,31 @@ class SubmissionTests(SynchronousTestCase):
         self.intake.recipient_answer.callback(None)
         self.assertEqual(self.aborts(), [1, 1, 1])
 
+    @proves("M7", "D2")
+    def test_the_hop_takes_nothing_while_policies_judge(self) -> None:
+        """It has the content, but not the end of it; whether that comes is the policies' verdict."""
+        for verdict in (None, NO):
+            held = Held()
+            held.sender_answer = held.recipient_answer = succeed(None)
+            submission = self.successResultOf(self.start(held))
+            self.successResultOf(submission.recipient(ONE, WANTED))
+            self.successResultOf(submission.open())
+            submission.write(b"A: b\r\n\r\n")
+            committed = submission.commit()
+            incoming = self.intake.incoming[-1]
+            self.assertIsNone(incoming.committed)
+            held.content_answer.callback(None) if verdict is None else held.content_answer.errback(verdict)
+            if verdict is None:
+                self.successResultOf(committed)
+            else:
+                self.failureResultOf(committed, Refused)
+            self.assertEqual(incoming.committed is None, verdict is not None)
+            self.assertEqual(incoming.aborts, 0 if verdict is None else 1)
+            self.assertEqual(held.ends, ["accepted" if verdict is None else "aborted"])
+
     def test_aborted_once_whatever_fails(self) -> None:
         for moment in ("content", "header"):
-            submission = self.submitter(Says("content"), add=moment == "header").begin(
+            submission = self.submitter(Says("complete"), add=moment == "header").begin(
                 SENDER, MailParameters(), trace()
             )
             assert isinstance(submission, Submission)
