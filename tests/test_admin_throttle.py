@@ -175,6 +175,10 @@ class StoppedTests(Commands, SynchronousTestCase):
         self.keep((Kind.ACCOUNT, ("one.nl", kept, ""), 500.0))
         self.assertIn("1 count cleared", self.printed("account", "unlock", name))
 
+    def test_a_peer_without_an_address(self) -> None:
+        self.keep((Kind.SOURCE, ("", "", "local"), 500.0))
+        self.assertEqual(self.printed("throttle", "clear", "--source", "local"), "1 count cleared\n")
+
     def test_a_name_as_it_is_typed_at_a_login(self) -> None:
         """With its realm, and in any spelling that means the same."""
         for words, cleared in (
@@ -192,6 +196,7 @@ class StoppedTests(Commands, SynchronousTestCase):
         for words, complaint in (
             (("list", "--realm", "x.nl"), "'x.nl' is not a realm; there is one.nl, two.nl"),
             (("list", "--source", "192.0.2.1/24"), "is not an address such as 192.0.2.1"),
+            (("clear", "--source", "192.0.2.300"), "is not an address such as 192.0.2.1"),
             (("clear",), "one of them has to be said"),
             (("clear", "--all", "--account", "piet"), "one of them has to be said"),
         ):

@@ -27,6 +27,9 @@ from digipoort_msa.service.throttle import make_throttle
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+#: What peers without one are called in the log: of a unix socket, and of a proxy that does not tell.
+_WITHOUT_ADDRESS = ("local", "unknown")
+
 
 @click.group()
 def throttle() -> None:
@@ -171,8 +174,11 @@ def _wish(
     if realm_name is not None and realm_name not in realms:
         there = ", ".join(realms)
         raise click.BadParameter(f"{realm_name!r} is not a realm; there is {there}", param_hint="--realm")
-    if source is None or "/" not in source:
-        return Wish(realm_name, account, place=place_of(source) if source else None, trust=trust)
+    if source is None:
+        return Wish(realm_name, account, trust=trust)
+    place = place_of(source)
+    if place.network or source in _WITHOUT_ADDRESS:
+        return Wish(realm_name, account, place=place, trust=trust)
     try:
         return Wish(realm_name, account, within=network_of(source), trust=trust)
     except ValueError as error:
