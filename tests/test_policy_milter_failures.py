@@ -7,10 +7,15 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa import log
-from digipoort_msa.policy.milter.packets import STEPS, Step, packet
+from digipoort_msa.policy.milter.connection import MilterConnection
+from digipoort_msa.policy.milter.packets import STEPS, MilterError, Step, packet
 from digipoort_msa.smtp.envelope import MailParameters, Path
 from tests.milter import (
     ACCEPT,
@@ -48,6 +53,32 @@ def faults(step: bytes) -> Iterator[tuple[str, bytes | None]]:
         yield "progress before the end", packet(b"p")
     if step not in b"LB":
         yield "enough of what comes once", packet(b"s")
+
+
+class ConnectionTests(SynchronousTestCase):
+    def test_a_verdict_comes_before_the_end(self) -> None:
+        """A milter that has decided, takes no more and goes is heard, not failed."""
+        connection = MilterConnection(Clock())
+        connection.makeConnection(StringTransport())
+        connection.pauseProducing()
+        connection.tell(b"x")
+        room = Deferred.fromCoroutine(connection.room(30))
+        self.assertNoResult(room)
+        connection.dataReceived(packet(b"r"))
+        connection.connectionLost(Failure(ConnectionDone()))
+        self.successResultOf(room)
+        self.successResultOf(Deferred.fromCoroutine(connection.room(30)))
+        answer = self.successResultOf(Deferred.fromCoroutine(connection.packet(30, "none")))
+        self.assertEqual(answer.code, b"r")
+        self.failureResultOf(Deferred.fromCoroutine(connection.packet(30, "none")), MilterError)
+
+    def test_what_is_broken_is_not_heard(self) -> None:
+        """Not even what came before it."""
+        connection = MilterConnection(Clock())
+        connection.makeConnection(StringTransport())
+        connection.tell(b"x")
+        connection.dataReceived(packet(b"a") + bytes(4))
+        self.failureResultOf(Deferred.fromCoroutine(connection.packet(30, "none")), MilterError)
 
 
 class FailureTests(MilterTestCase):

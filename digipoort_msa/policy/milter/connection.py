@@ -62,8 +62,8 @@ class MilterConnection(Protocol):
 
         :raise MilterError: the connection is gone, or ``otherwise``, where there is none in time.
         """
-        self._check()
         if not self._packets:
+            self._check()
             self._waiting = Deferred()
             await self._wait(self._waiting, seconds, otherwise)
         return self._packets.popleft()
@@ -84,9 +84,12 @@ class MilterConnection(Protocol):
         return self._due > 0 or self.full
 
     async def room(self, seconds: float) -> None:
-        """
+        """Until it takes more, or says something: one that has decided need not take the rest.
+
         :raise MilterError: it took nothing for so long.
         """
+        if self._packets:
+            return
         self._check()
         if self.full:
             self._room = Deferred()
@@ -105,6 +108,7 @@ class MilterConnection(Protocol):
         """Drop the connection at once."""
         if self._failure is None:
             self._failure = self._error(reason)
+            self._packets.clear()
             self.transport.abortConnection()
             self._wake(self._failure)
 
@@ -134,11 +138,11 @@ class MilterConnection(Protocol):
     def _error(self, reason: str) -> MilterError:
         return MilterError(reason) if self._due or self._room else MilterLost(reason)
 
-    def _wake(self, failure: MilterError) -> None:
+    def _wake(self, failure: MilterError | None = None) -> None:
         waiting = self._waiting or self._room
         self._waiting = self._room = None
         if waiting is not None and not waiting.called:
-            waiting.errback(failure)
+            waiting.callback(None) if failure is None else waiting.errback(failure)
 
     # -- the transport's side -----------------------------------------------------------------------
 
@@ -163,9 +167,8 @@ class MilterConnection(Protocol):
             return
         if self._came > _MOST_PACKETS:
             self.fail(f"it sent more than {_MOST_PACKETS} packets")
-        elif self._packets and self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            waiting.callback(None)
+        elif self._packets:
+            self._wake()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._leaving is not None and self._leaving.active():
