@@ -24,20 +24,6 @@ from tests.requirements import proves
 PIET = account(password_hash="hash", digest_secrets=(b"0123456789abcdef",))
 
 
-class OpenEngineTests(SynchronousTestCase):
-    def test_what_is_no_database(self):
-        for url in ("", "nothing", "oracle://x", "sqlite://", "sqlite:///:memory:", "postgresql+none://x/y"):
-            self.assertRaises(ValueError, open_engine, url)
-
-    def test_drivers(self):
-        for url, driver in (
-            ("postgresql://u@h/d", "psycopg"),
-            ("mariadb://u@h/d", "pymysql"),
-            ("mysql+pymysql://u@h/d", "pymysql"),
-        ):
-            self.assertEqual(open_engine(url).driver, driver)
-
-
 class SQLiteTests(SynchronousTestCase):
     def setUp(self):
         self.path = Path(self.mktemp())
@@ -243,6 +229,13 @@ class PostgreSQLTests(ServerContract, OnPostgreSQL, SynchronousTestCase):
         connection = self.connect()
         connection.execute("LOCK TABLE account")
         return closing(connection)
+
+    def test_options_in_the_url_count(self):
+        """Else another schema's table of the same name could say who may log in."""
+        url = self.server().standing().update_query_dict({"options": "-c search_path=elsewhere"})
+        with self.engine(url).connect() as connection:
+            self.assertEqual(connection.scalar(text("SHOW search_path")), "elsewhere")
+            self.assertEqual(connection.scalar(text("SHOW lock_timeout")), "300ms")
 
     def test_a_table_that_has_changed(self):
         """A plan that was prepared for the former one fails, with its connection."""

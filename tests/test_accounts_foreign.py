@@ -1,4 +1,4 @@
-from datetime import date
+from datetime import UTC, date, datetime
 
 from attrs import evolve
 from sqlalchemy import text
@@ -258,6 +258,19 @@ class ForeignOnPostgreSQLTests(ForeignContract, OnPostgreSQL, SynchronousTestCas
 class ForeignOnMariaDBTests(ForeignContract, OnMariaDB, SynchronousTestCase):
     quote = "`"
     table = UsersTable.table + " CHARACTER SET utf8mb4"
+
+    def test_a_timestamp_is_of_no_other_zone(self):
+        """It comes in the session's, without saying so; two hours further, who has expired could log in."""
+        server, query = (
+            self.server(),
+            "SELECT 'piet' AS name, 1 AS active, '' AS password_hash, {} AS expires",
+        )
+        (before,) = server.execute("SELECT @@GLOBAL.time_zone")
+        server.execute("SET GLOBAL time_zone = '+02:00'")
+        self.addCleanup(server.execute, f"SET GLOBAL time_zone = '{before[0]}'")
+        query = f"{query.format('FROM_UNIXTIME(1700000000)')} FROM users WHERE :name = :name"
+        self.add(login="piet")
+        self.assertEqual(foreign(self, query).find("piet").expires, datetime.fromtimestamp(1700000000, UTC))
 
     def test_a_bit_and_a_table_in_latin1(self):
         with self.users.begin() as connection:

@@ -23,12 +23,13 @@ OURS = {
     "identity": set(),
     "secret_files": set(),
     "statements": set(),
+    "database_urls": set(),
     "threads": {"interfaces"},
     "log_lines": {"log"},
     "interfaces": {"smtp"},  # its errors name their reply
-    "config": {"secret_files", "statements"},
+    "config": {"secret_files", "statements", "database_urls"},
     **dict.fromkeys(("policy", "spool", "delivery", "submission", "server"), PURE | SEAMS),
-    "accounts": PURE | SEAMS | {"secret_files", "statements"},
+    "accounts": PURE | SEAMS | {"secret_files", "statements", "database_urls"},
     "notification": {"smtp"} | SEAMS,
     "testing": {"accounts", "policy"} | PURE | SEAMS,
 }
@@ -41,10 +42,11 @@ THEIRS = {
     "identity": {"attrs"},
     "secret_files": set(),
     "statements": {"attrs"},
+    "database_urls": {"sqlalchemy"},
     "threads": TWISTED,
     "log_lines": TWISTED,
     "interfaces": {"attrs", "zope"},
-    "config": TWISTED | {"pydantic", "pydantic_core", "sqlalchemy", "cryptography", "re2"},
+    "config": TWISTED | {"pydantic", "pydantic_core", "cryptography", "re2"},
     "accounts": TWISTED
     | {"passlib", "sqlalchemy", "cryptography", "psycopg", "ldap", "OpenSSL", "service_identity", "treq"},
     "policy": TWISTED | {"re2"},

@@ -16,11 +16,12 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from sqlalchemy import CursorResult, Engine, Executable, create_engine, event
-from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from digipoort_msa.accounts.private_files import create_private
+from digipoort_msa.database_urls import database_url
 from digipoort_msa.interfaces import Unavailable
 
 T = TypeVar("T")
@@ -120,17 +121,12 @@ def open_engine(url: str | URL) -> Engine:
 
     Nothing is connected to yet.
 
-    :raise ValueError: not a URL, or one of a database that is not installed.
+    :raise ValueError: see :func:`digipoort_msa.database_urls.database_url`.
+    :raise OSError: the SQLite file cannot be made.
     """
-    try:
-        parsed = _with_driver(make_url(url))
-        engine = create_engine(parsed, hide_parameters=True, **_OPTIONS[parsed.get_backend_name()](parsed))
-    except ArgumentError as error:
-        raise ValueError("not a SQLAlchemy URL, such as postgresql+psycopg://user@host/database") from error
-    except (KeyError, NoSuchModuleError) as error:
-        raise ValueError("the database has to be SQLite, PostgreSQL or MariaDB") from error
-    except ModuleNotFoundError as error:
-        raise ValueError(f"the database's library {error.name} is not installed") from error
+    parsed = database_url(url)
+    options = _OPTIONS[parsed.get_backend_name()](parsed)
+    engine = create_engine(parsed, hide_parameters=True, **options)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
     elif engine.driver == "psycopg":
@@ -138,38 +134,28 @@ def open_engine(url: str | URL) -> Engine:
     return engine
 
 
-def _with_driver(url: URL) -> URL:
-    """The driver that this package installs, where the URL names none."""
-    drivers = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
-    if url.drivername in drivers:
-        return url.set(drivername=f"{url.drivername}+{drivers[url.drivername]}")
-    return url
-
-
 def _sqlite_options(url: URL) -> dict[str, Any]:
-    if not url.database or url.database == ":memory:":
-        raise ValueError(
-            "an SQLite database has to be a file, such as sqlite:////var/lib/digipoort-msa/a.sqlite"
-        )
-    create_private(Path(url.database))
+    create_private(Path(url.database or ""))
     return {"connect_args": {"timeout": SECONDS}}
 
 
 def _postgresql_options(url: URL) -> dict[str, Any]:
     milliseconds = int(1000 * _SERVERS_SECONDS)
+    limits = f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
     return {
         "pool_pre_ping": True,
         "pool_timeout": SECONDS,
         "connect_args": {
             "connect_timeout": max(2, int(SECONDS)),  # libpq knows no less
-            "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+            "options": " ".join((limits, *url.normalized_query.get("options", ()))),  # the URL's own count
         },
     }
 
 
 def _mariadb_options(url: URL) -> dict[str, Any]:
     whole = max(1, int(_SERVERS_SECONDS))
-    limits = f"lock_wait_timeout={whole}, innodb_lock_wait_timeout={whole}"
+    # A TIMESTAMP comes without its zone, which has to be UTC therefore.
+    limits = f"time_zone='+00:00', lock_wait_timeout={whole}, innodb_lock_wait_timeout={whole}"
     return {
         "pool_pre_ping": True,
         "pool_timeout": SECONDS,

@@ -5,14 +5,13 @@ commands.
 from pathlib import Path
 
 from sqlalchemy import Engine
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from digipoort_msa.accounts.engine import open_engine
 from digipoort_msa.accounts.foreign import ForeignAccounts
 from digipoort_msa.accounts.keyring import Keyring
 from digipoort_msa.accounts.passwords import PasswordHashing
 from digipoort_msa.accounts.sql import SQLAccounts
+from digipoort_msa.database_urls import database_url
 from digipoort_msa.secret_files import first_line
 from digipoort_msa.statements import account_query, scram_query, upgrade_query
 
@@ -75,13 +74,13 @@ def open_foreign(
 
 
 def _engine(url: str, password_file: Path | None) -> Engine:
-    if password_file is None:
-        return open_engine(url)
     try:
-        parsed: URL = make_url(url)
-    except ArgumentError:
-        return open_engine(url)  # which says what is wrong
-    try:
-        return open_engine(parsed.set(password=first_line(password_file.read_bytes())))
+        parsed = database_url(url)
     except ValueError as error:
-        raise ValueError(f"{password_file} should hold a password as its first line: {error}") from None
+        raise ValueError(f"the URL of the database should be {error}") from None
+    if password_file is not None:
+        try:
+            parsed = parsed.set(password=first_line(password_file.read_bytes()))
+        except ValueError as error:
+            raise ValueError(f"{password_file} should hold a password as its first line: {error}") from None
+    return open_engine(parsed)

@@ -221,18 +221,12 @@ def _senders(settings: Settings) -> Iterator[Problem]:
 
 def _url_fault(url: str) -> str | None:
     # Where there is no URL, nobody need wait for SQLAlchemy.
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
+    from digipoort_msa.database_urls import database_url
 
     try:
-        dialect = make_url(url).get_dialect()
-        dialect.import_dbapi()
-    except (ArgumentError, ValueError):
-        return "should be a SQLAlchemy URL such as postgresql+psycopg://user@host/database"
-    except ImportError as error:
-        return f"needs a database library that is not installed ({error})"
-    except Exception as error:  # noqa: BLE001 (a dialect that is not known, or one with faults of its own)
-        return f"should name a database that SQLAlchemy knows ({error})"
+        database_url(url)
+    except ValueError as error:
+        return f"should be {error}"
     return None
 
 
