@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import evolve
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -22,6 +23,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.server.tls import ServerTLS, TLSFiles, TLSFilesError, describe_failure
+from tests.client_authority import ClientAuthority, common_name
 from tests.msa import MSATestCase
 from tests.msa_certificates import certificates
 from tests.msa_client import PATIENCE, Client, client_context
@@ -329,6 +331,12 @@ class FilesTests(SynchronousTestCase):
         self.assert_error("is not the key of the certificate", private_key=certificates().rsa.private_key)
         self.assert_error("no client-ca", client_certificates="required")
         self.assert_error("the client CA", client_certificates="required", client_ca=rubbish)
+
+    def test_a_key_that_is_too_small(self) -> None:
+        weak = ClientAuthority().issue(common_name("a"), key=generate_private_key(65537, 1024))
+        shown = weak.files(Path(self.mktemp()))
+        words = f"the certificate in {shown.certificate} cannot be used: ee key too small"
+        self.assert_error(words, certificate=shown.certificate, private_key=shown.private_key)
 
     def test_an_encrypted_key_asks_nobody(self) -> None:
         """OpenSSL's own way is a question at the terminal, which would block the server."""

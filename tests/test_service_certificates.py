@@ -134,15 +134,23 @@ class WatchTests(TwoWayTestCase):
         self.assertEqual(self.in_force(), set())
 
     def test_a_server_certificate_that_is_being_replaced(self) -> None:
-        """A list must not be missed for that: it is tried again, though it has not changed since."""
+        """A list is not held up by that: whom it revokes would be let in until somebody mends the key."""
         watch = self.watching()
-        key = self.cert.private_key.read_bytes()
         self.cert.private_key.write_text("half")
+        self.revoke(self.issued.certificate)
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.in_force(), {self.issued.certificate.serial_number})
+        self.assertEqual(self.names(), ["revocations-loaded"])
+        self.assertRaises(TLSFilesError, watch.reload)
+
+    def test_a_client_ca_that_is_being_replaced(self) -> None:
+        """The list is tried again, though it has not changed since."""
+        self.watching()
+        self.ca.write_text("half")
         self.revoke(self.issued.certificate)
         self.clock.pump([INTERVAL] * 3)
         self.assertEqual((self.in_force(), self.names()), (set(), ["revocations-kept"]))
-        self.assertRaises(TLSFilesError, watch.reload)
-        self.cert.private_key.write_bytes(key)
+        self.ca.write_bytes(self.root.pem)
         self.clock.advance(INTERVAL)
         self.assertEqual(self.in_force(), {self.issued.certificate.serial_number})
 

@@ -73,10 +73,12 @@ class ServerTLS:
     """Makes the server's end of each TLS connection."""
 
     files: TLSFiles
+    _own: "_Own" = field(init=False)  # what is shown, though the files may hold another by now
     _context: SSL.Context = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._context = _make_context(self.files)
+        self._own = _read_own(self.files)
+        self._context = _make_context(self.files, self._own)
 
     def reload(self) -> None:
         """Read the files again; connections from now on use what they hold.
@@ -85,16 +87,18 @@ class ServerTLS:
         """
         self.prepare(self.files)()
 
-    def prepare(self, files: TLSFiles) -> Callable[[], None]:
+    def prepare(self, files: TLSFiles, *, own: bool = True) -> Callable[[], None]:
         """Read ``files``, which are to take the place of those in force.
 
+        :param own: the server's certificate and key too; else those in force stay, whatever the files hold.
         :return: puts them in force; until it is called, nothing has changed.
         :raise TLSFilesError: they cannot be used.
         """
-        context = _make_context(files)
+        shown = _read_own(files) if own else self._own
+        context = _make_context(files, shown)
 
         def use() -> None:
-            self.files, self._context = files, context
+            self.files, self._own, self._context = files, shown, context
 
         return use
 
@@ -106,16 +110,43 @@ class ServerTLS:
         return SSL.Connection(self._context, None)
 
 
-def _make_context(files: TLSFiles) -> SSL.Context:
+@frozen
+class _Own:
+    """What the server shows of itself, as it was read."""
+
+    certificates: tuple[x509.Certificate, ...]  # its own, then the chain
+    private_key: Any
+
+
+def _read_own(files: TLSFiles) -> _Own:
+    try:
+        certificates = tuple(x509.load_pem_x509_certificates(files.certificate.read_bytes()))
+    except ValueError:
+        reason = "it holds no certificates in PEM"
+    except OSError as error:
+        reason = _reason(error)
+    else:
+        return _Own(certificates, _private_key(files.private_key))
+    raise TLSFilesError(f"the certificate cannot be read from {files.certificate}: {reason}")
+
+
+def _make_context(files: TLSFiles, own: _Own) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(_VERSIONS[files.minimum_version])
     context.set_cipher_list(_TLS12_SUITES)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION)
     # An idle connection gives its record buffers back: 34 KiB less for each of thousands.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    _load(context.use_certificate_chain_file, files.certificate, "the certificate")
+    first, *others = own.certificates
     try:
-        context.use_privatekey(_private_key(files.private_key))
+        context.use_certificate(first)
+        for other in others:
+            context.add_extra_chain_cert(other)
+    except SSL.Error as error:  # such as a key that is too small
+        reason = _describe(error)
+        raise TLSFilesError(f"the certificate in {files.certificate} cannot be used: {reason}") from error
+    try:
+        context.use_privatekey(own.private_key)
         context.check_privatekey()
     except (SSL.Error, TypeError) as error:  # TypeError: a kind of key that no certificate for TLS has
         raise TLSFilesError(

@@ -67,9 +67,13 @@ class ListenerCertificates(Service):
 
         :raise TLSFilesError: one cannot be used; nothing has changed.
         """
+        self._take_up(own=True)
+
+    def _take_up(self, *, own: bool) -> None:
+        """:param own: the server's certificate and key too."""
         version = _version(self._crl)
         crls = self._read_crls()
-        prepared = [tls.prepare(self._files(mode, crls)) for mode, tls in self._tls.items()]
+        prepared = [tls.prepare(self._files(mode, crls), own=own) for mode, tls in self._tls.items()]
         for use in prepared:
             use()
         self._crls, self._version, self._broken, self._revoked = crls, version, None, None
@@ -100,7 +104,9 @@ class ListenerCertificates(Service):
         version = _version(self._crl)
         if version != self._version:
             try:
-                self.reload()
+                # A renewal of the server's certificate that is half done, or a key that cannot be read any
+                # more, must not let in whom the new list revokes.
+                self._take_up(own=False)
             except TLSFilesError as error:
                 broken = (version, str(error))
                 if broken != self._broken:
