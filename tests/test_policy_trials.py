@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from unittest import mock
 
 from click.testing import CliRunner, Result
 from twisted.internet.defer import fail
@@ -174,3 +175,13 @@ class CommandTests(TrialsTestCase):
             result = self.run_command(command)
             self.assertEqual(result.exit_code, 1)
             self.assertIn("move it away", result.output)
+
+    def test_a_folder_that_is_the_services_alone(self) -> None:
+        def exists(path: Path) -> bool:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        for command in ("report", "forget"):
+            with mock.patch.object(trials.Path, "exists", exists):
+                result = self.run_command(command)
+            self.assertEqual((result.exit_code, type(result.exception)), (1, SystemExit))
+            self.assertIn("Permission denied", result.output)

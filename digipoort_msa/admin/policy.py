@@ -26,7 +26,7 @@ def report(console: Console, realm: str | None, rule: str | None, as_json: bool)
     """What would be refused if the rules with mode = "audit" were in force."""
     try:
         found = trials.report(console.settings.server.state_directory, realm, rule)
-    except trials.TrialsError as error:
+    except (trials.TrialsError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         print_json([_facts(trial, refusals) for trial, refusals in found])
@@ -54,7 +54,7 @@ def forget(console: Console, realm: str | None, rule: str | None) -> None:
     """Begin the report anew, as after a rule has been changed."""
     try:
         count = trials.forget(console.settings.server.state_directory, realm, rule)
-    except trials.TrialsError as error:
+    except (trials.TrialsError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{count} {'trial' if count == 1 else 'trials'} forgotten")
 
