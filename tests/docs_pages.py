@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from digipoort_msa.config import load
 from digipoort_msa.config.settings import Settings
 from tests.test_service import ServiceTestCase
 
@@ -34,13 +35,17 @@ class PageTestCase(ServiceTestCase):
     page: str
 
     def page_settings(self, *, files: Mapping[str, Path] | None = None, **tables: Any) -> Settings:
-        """The page's complete configuration.
+        """The page's complete configuration, with which ``digipoort-msa check`` finds no fault but its files.
 
         :param files: paths on the page, and what they are here.
         :param tables: what takes the place of some of the page's.
         """
-        document = {**tomllib.loads(blocks(self.page)[0]), **tables}
+        written = blocks(self.page)[0]
+        document = {**tomllib.loads(written), **tables}
         self.settings()  # makes the certificate
+        as_copied = self.folder.with_suffix(".toml")
+        as_copied.write_text(written, encoding="utf-8")
+        load(as_copied, files=False)
         document["server"] = {
             **document["server"],
             "hostname": "localhost",
