@@ -1,3 +1,4 @@
+import os
 import threading
 
 from twisted.internet import reactor
@@ -9,14 +10,33 @@ from digipoort_msa.threads import Threads
 
 
 class ThreadsTests(TestCase):
-    def make(self, size, waiting, patience=10.0):
-        threads = Threads(reactor, "test", size=size, waiting=waiting, patience=patience)
+    def make(self, size, waiting, **options):
+        threads = Threads(reactor, "test", size=size, waiting=waiting, **options)
         self.addCleanup(threads.stop)
         return threads
 
     async def test_off_the_reactors_thread(self):
         ident = await self.make(1, 0).call(threading.get_ident)
         self.assertNotEqual(ident, threading.get_ident())
+
+    async def test_nice(self):
+        """A thread that computes for long steps back, and only that thread."""
+
+        def niceness():
+            return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+        before = niceness()
+        threads = self.make(1, 0, nice=min(19, before + 7))
+        self.assertEqual(await threads.call(niceness), min(19, before + 7))
+        self.assertEqual(await self.make(1, 0).call(niceness), before)
+        self.assertEqual(niceness(), before)
+
+    async def test_a_sandbox_that_forbids_it(self):
+        def refuse(*_):
+            raise PermissionError
+
+        self.patch(os, "setpriority", refuse)
+        self.assertEqual(await self.make(1, 0, nice=10).call(int), 0)
 
     async def test_failure(self):
         with self.assertRaises(ZeroDivisionError):

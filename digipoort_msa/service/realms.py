@@ -36,6 +36,8 @@ from digipoort_msa.threads import Threads
 _WAITING_PER_THREAD = 100
 _LOOKUP_THREADS = 2  # of each realm
 _POLICY_THREADS = 2
+#: However many passwords are guessed, the reactor comes first.
+_HASHING_IS_NICE = 10
 _NOBODYS_KEY = 32  # octets
 
 
@@ -91,7 +93,7 @@ class Accounts:
                 time_cost=passwords.time_cost,
                 parallelism=passwords.parallelism,
             ),
-            self._make_threads("passwords", passwords.threads),
+            self._make_threads("passwords", passwords.threads, nice=_HASHING_IS_NICE),
             VerifiedPasswords(self._reactor.seconds, seconds=passwords.cache_seconds),
         )
 
@@ -126,8 +128,8 @@ class Accounts:
             self._reactor, self._make_threads(name, size), self._settings.server.state_directory
         )
 
-    def _make_threads(self, name: str, size: int) -> Threads:
-        threads = Threads(self._reactor, name, size=size, waiting=size * _WAITING_PER_THREAD)
+    def _make_threads(self, name: str, size: int, *, nice: int = 0) -> Threads:
+        threads = Threads(self._reactor, name, size=size, waiting=size * _WAITING_PER_THREAD, nice=nice)
         self._threads.append(threads)
         return threads
 
