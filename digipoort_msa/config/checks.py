@@ -18,7 +18,7 @@ from digipoort_msa.config.problems import Problem
 from digipoort_msa.config.queue import Notification, Queue
 from digipoort_msa.config.realm import Realm
 from digipoort_msa.config.settings import Settings
-from digipoort_msa.config.stores import http, ldap, sql
+from digipoort_msa.config.stores import cred, http, ldap, passwd, sql
 from digipoort_msa.config.tables import host_and_port
 
 
@@ -142,9 +142,13 @@ def _store(key: str, realm: Realm) -> Iterator[Problem]:
         yield from ldap.problems(f"{key}.ldap", realm.ldap, realm.mechanisms)
     elif realm.store == "http":
         yield from http.problems(f"{key}.http", realm.http, realm.mechanisms)
+    elif realm.store == "passwd":
+        yield from passwd.problems(f"{key}.passwd", realm.passwd)
+    elif realm.store == "cred":
+        yield from cred.problems(f"{key}.cred", realm.cred)
     elif realm.store not in (installed := plugins("stores")):
         names = f" ({', '.join(installed)})" if installed else ""
-        right = f"should be sql, ldap, http or an installed plug-in{names}"
+        right = f"should be sql, passwd, ldap, cred, http or an installed plug-in{names}"
         yield Problem(f"{key}.store", right, realm.store)
 
 

@@ -9,8 +9,10 @@ from digipoort_msa.config.certificate import Certificate
 from digipoort_msa.config.delivery import Delivery
 from digipoort_msa.config.policy import Policy
 from digipoort_msa.config.queue import Notification, Queue
+from digipoort_msa.config.stores.cred import Cred
 from digipoort_msa.config.stores.http import Http
 from digipoort_msa.config.stores.ldap import Ldap
+from digipoort_msa.config.stores.passwd import Passwd
 from digipoort_msa.config.stores.sql import Sql
 from digipoort_msa.config.tables import AccountName, AddressPattern, Count, Flag, Table, Text, Wait
 
@@ -29,10 +31,13 @@ class Realm(Table):
     )
     store: Text = Field(
         default="sql",
-        description='where the accounts are kept: "sql", "ldap", "http", or the name of an installed plug-in',
+        description='where the accounts are kept: "sql", "passwd", "ldap", "cred", "http", or the name of an '
+        "installed plug-in",
     )
     sql: Sql = Sql()
+    passwd: Passwd = Passwd()
     ldap: Ldap = Ldap()
+    cred: Cred = Cred()
     http: Http = Http()
     plugin: dict[str, Any] = Field(default={}, description="a table: the settings of a plug-in")
     mechanisms: tuple[Mechanism, ...] = Field(

@@ -48,7 +48,7 @@ def _store_and_plugins(key: str, realm: Realm, settings: Settings) -> Iterator[P
     try:
         if realm.store != "sql":
             table = realm.store if realm.store in STORES else "plugin"
-            judged = partial(_idle_mechanisms, key, realm)
+            judged = partial(_of_store, key, table, realm)
             yield from _opens(f"{key}.{table}", partial(open_store, realm, facilities), judged)
         for number, policy in plugins:
             where = f"{key}.policy[{number}].plugin.settings"
@@ -57,8 +57,10 @@ def _store_and_plugins(key: str, realm: Realm, settings: Settings) -> Iterator[P
         threads.stop()
 
 
-def _idle_mechanisms(key: str, realm: Realm, store: Any) -> Iterator[Problem]:
-    """What is listed, and cannot be offered."""
+def _of_store(key: str, table: str, realm: Realm, store: Any) -> Iterator[Problem]:
+    """What is listed, and cannot be offered; and what the store itself would have the operator know."""
+    for warning in getattr(store, "warnings", ()):
+        yield Problem(f"{key}.{table}", warning, warning=True)
     for number, mechanism in enumerate(realm.mechanisms):
         if mechanism not in store.mechanisms and mechanism != "EXTERNAL":
             right = f"is not offered: the store {realm.store} cannot verify it"

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from digipoort_msa.accounts.passwd import open_passwd
+from digipoort_msa.accounts.passwords import PasswordHashing
 from digipoort_msa.accounts.stores import open_accounts, open_foreign
 from digipoort_msa.config.realm import Realm
 from digipoort_msa.interfaces import Facilities, IAccountStore
@@ -57,8 +59,31 @@ def _http(realm: Realm, facilities: Facilities) -> IAccountStore:
     return open_http(realm.name, realm.http, facilities.reactor)
 
 
+def _passwd(realm: Realm, facilities: Facilities) -> IAccountStore:
+    return open_passwd(
+        realm=realm.name,
+        htpasswd=realm.passwd.htpasswd,
+        htdigest=realm.passwd.htdigest,
+        hashing=PasswordHashing(),
+        threads=facilities.threads,
+    )
+
+
+def _cred(realm: Realm, facilities: Facilities) -> IAccountStore:
+    from digipoort_msa.accounts.cred import open_cred  # which looks for Twisted's plug-ins
+
+    return open_cred(
+        realm=realm.name,
+        checker=realm.cred.checker or "",
+        mechanisms=realm.mechanisms,
+        threads=facilities.threads,
+    )
+
+
 STORES: Mapping[str, Callable[[Realm, Facilities], IAccountStore]] = {
     "sql": _sql,
     "ldap": _ldap,
     "http": _http,
+    "passwd": _passwd,
+    "cred": _cred,
 }

@@ -23,19 +23,11 @@ class Passwd(Table):
     )
 
 
-def problems(key: str, passwd: Passwd, mechanisms: tuple[str, ...]) -> Iterator[Problem]:
+def problems(key: str, passwd: Passwd) -> Iterator[Problem]:
     """What reaches beyond one key.
 
     :param key: of the table.
-    :param mechanisms: of the realm.
     """
     if passwd.htpasswd is None and passwd.htdigest is None:
         right = 'missing; should be a file such as "/etc/digipoort-msa/htpasswd", or htdigest should be set'
         yield Problem(f"{key}.htpasswd", right)
-        return
-    for mechanism in mechanisms:
-        file = {"PLAIN": "htpasswd", "LOGIN": "htpasswd", "DIGEST-MD5": "htdigest"}.get(mechanism)
-        if file is not None and getattr(passwd, file) is None:
-            yield Problem(f"{key}.{file}", f"missing, so that {mechanism} is not offered", warning=True)
-        elif mechanism.startswith("SCRAM-"):
-            yield Problem(key, f"has no keys for {mechanism}, so that it is not offered", warning=True)
