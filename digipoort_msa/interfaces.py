@@ -84,6 +84,13 @@ class IRealms(Interface):
         :return: ``frozenset[str]``.
         """
 
+    def why_nobody(certificate):
+        """Why a certificate logs nobody in, for the log: :meth:`offered` has no EXTERNAL for it.
+
+        :param certificate: :class:`~digipoort_msa.sasl.certificate.ClientCertificate`.
+        :return: ``str``.
+        """
+
     def realms_offering(mechanism):
         """Which realms offer a mechanism now: it is in their settings, their store can verify it (A7), and
         its time is not over.

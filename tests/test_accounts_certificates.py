@@ -9,6 +9,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
 from digipoort_msa.accounts.account import Status
@@ -20,7 +21,7 @@ from digipoort_msa.accounts.realm import Realm, RealmRules, Realms
 from digipoort_msa.accounts.throttle import Throttle
 from digipoort_msa.accounts.usage import Usage
 from digipoort_msa.config.certificate import Certificate as CertificateTable
-from digipoort_msa.interfaces import Throttled, Unavailable
+from digipoort_msa.interfaces import INamelessStore, Throttled, Unavailable
 from digipoort_msa.sasl.certificate import ClientCertificate
 from digipoort_msa.sasl.credentials import CertificateCredential
 from digipoort_msa.sasl.mechanism import Channel
@@ -144,7 +145,6 @@ class RulesTests(SynchronousTestCase):
         return CertificateRules("one.nl", rules).account_of(certificate(**names))
 
     def refused(self, *rules: CertificateRule, **names: Any) -> str:
-        self.assertFalse(CertificateRules("one.nl", rules).fit(certificate(**names)))
         error: UnauthorizedLogin = self.assertRaises(UnauthorizedLogin, self.account_of, *rules, **names)
         return str(error)
 
@@ -282,6 +282,16 @@ class RealmsTests(SynchronousTestCase):
         self.assertEqual(self.who("", **both), ("piet", "one.nl"))
         self.assertEqual(self.who("piet", **both), ("piet", "one.nl"))
         self.assertEqual(self.who("jan@two.nl", **both), ("jan", "two.nl"))
+
+    def test_a_store_that_knows_no_names(self) -> None:
+        """Whatever mechanisms it says it has: it would give an account for any name."""
+        store = MemoryStore(account("piet", "five.nl"), mechanisms=["PLAIN", "EXTERNAL"])
+        knowing = self.realm("five.nl", ("EXTERNAL",), store, rule("common-name", "*", "*"))
+        alsoProvides(store, INamelessStore)
+        nameless = self.realm("five.nl", ("EXTERNAL",), store, rule("common-name", "*", "*"))
+        piet = certificate(common_names=("piet",))
+        for realm, knows in ((knowing, True), (nameless, False)):
+            self.assertEqual((realm.offers("EXTERNAL"), realm.knows(piet)), (knows, knows))
 
     def test_no_other_realm(self) -> None:
         """The same name elsewhere is somebody else's."""

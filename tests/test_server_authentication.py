@@ -369,6 +369,9 @@ class HeldRealms:
     def retired(self, allowed: object = None) -> frozenset[str]:
         return frozenset()
 
+    def why_nobody(self, certificate: object) -> str:
+        raise NotImplementedError
+
     def realms_offering(self, mechanism: str) -> tuple[str, ...]:
         return (REALM,)
 

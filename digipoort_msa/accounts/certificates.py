@@ -138,14 +138,6 @@ class CertificateRules:
             f"no rule of realm {self._realm} fits the certificate of {certificate.subject}"
         )
 
-    def fit(self, certificate: ClientCertificate) -> bool:
-        """Does it stand for an account?"""
-        try:
-            self.account_of(certificate)
-        except UnauthorizedLogin:
-            return False
-        return True
-
     @staticmethod
     def _prepared(account: str, certificate: ClientCertificate) -> str:
         try:

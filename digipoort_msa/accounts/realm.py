@@ -82,7 +82,7 @@ class Realm:
         self._submitter = submitter
         self._reactor = reactor
         self._today = today
-        self._mechanisms = rules.mechanisms & store.mechanisms
+        self._mechanisms = rules.mechanisms & (store.mechanisms - _CERTIFICATE)
         self._certificates = CertificateRules(self.name, rules.certificates)
         checkers: list[ICredentialsChecker] = []
         if self._mechanisms & _DIGEST:
@@ -98,7 +98,8 @@ class Realm:
         if not store.is_even:
             checkers = [LevelledChecker(each, reactor, rules.refusal_time) for each in checkers]
         if rules.mechanisms & _CERTIFICATE and self._certificates and store.knows_names:
-            self._mechanisms |= _CERTIFICATE  # any store that knows its accounts can serve it
+            # Any store that knows its accounts can serve it, and no other, whatever it says of itself.
+            self._mechanisms |= _CERTIFICATE
             # Not levelled: who has no such certificate cannot ask at all, and who has knows its account.
             checkers.append(CertificateChecker(self.name, store, self._certificates))
         self.portal = Portal(self, checkers)
@@ -115,7 +116,17 @@ class Realm:
 
     def knows(self, certificate: ClientCertificate) -> bool:
         """Does it stand for an account here?"""
-        return self._mechanisms >= _CERTIFICATE and self._certificates.fit(certificate)
+        return self.why_nobody(certificate) is None
+
+    def why_nobody(self, certificate: ClientCertificate) -> str | None:
+        """Why it stands for no account here; ``None`` where it stands for one."""
+        if not self._mechanisms >= _CERTIFICATE:
+            return f"realm {self.name} takes no certificates"
+        try:
+            self._certificates.account_of(certificate)
+        except UnauthorizedLogin as error:
+            return str(error)
+        return None
 
     def takes(self, mechanism: str) -> bool:
         """Is a login with it looked at?  EHLO speaks for all realms, and not each offers what it shows.
@@ -214,6 +225,11 @@ class Realms:
             for name in realm.retired()
             if (allowed is None or name in allowed) and not any(other.offers(name) for other in realms)
         )
+
+    def why_nobody(self, certificate: ClientCertificate) -> str:
+        realms = [realm for realm in self._realms.values() if realm.offers("EXTERNAL")]
+        reasons = filter(None, (realm.why_nobody(certificate) for realm in realms))
+        return "; ".join(reasons) or "no realm takes certificates"
 
     def _realms_for(self, mechanism: str, channel: Channel | None) -> Sequence[Realm]:
         """Those whose accounts a connection could log in to with a mechanism."""

@@ -198,7 +198,13 @@ class SubmissionProtocol(Protocol):
 
     def _log_certificate(self, certificate: ClientCertificate) -> None:
         """Whoever sets a client up asks which certificate came through, and whether it is of use."""
-        is_offered = "is" if "EXTERNAL" in self.session.settings.mechanisms else "is not"
+        server = self._connection.server
+        if "EXTERNAL" in self.session.settings.mechanisms:
+            external = "is offered"
+        elif server.mechanisms is not None and "EXTERNAL" not in server.mechanisms:
+            external = "is not offered: the listener's mechanisms leave it out"
+        else:
+            external = f"is not offered: {server.realms.why_nobody(certificate)}"
         log.emit(
             log.CLIENT_CERTIFICATE,
             session=self._connection.id,
@@ -207,7 +213,7 @@ class SubmissionProtocol(Protocol):
             issuer=certificate.issuer,
             serial=f"{certificate.serial:x}",
             fingerprint=certificate.fingerprint,
-            external=f"{is_offered} offered",
+            external=external,
         )
 
     def _greet(self, *, heard: bool) -> None:
