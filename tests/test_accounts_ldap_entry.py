@@ -9,7 +9,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.accounts.account import Status
 from digipoort_msa.accounts.ldap.codec import Entry
-from digipoort_msa.accounts.ldap.entry import Attributes, DirectoryAccount, escaped, is_named, read_account
+from digipoort_msa.accounts.ldap.entry import (
+    Attributes,
+    DirectoryAccount,
+    check_names,
+    escaped,
+    is_named,
+    read_account,
+)
 from digipoort_msa.interfaces import Unavailable
 from digipoort_msa.sasl.scram_keys import ScramKeys
 from tests.requirements import proves
@@ -62,6 +69,14 @@ class NameTests(SynchronousTestCase):
             ("piet", entry(uid=b"\xff")),
         ):
             self.assertRaises(Unavailable, is_named, found, Attributes(), name)
+
+    def test_attributes_under_their_names(self) -> None:
+        check_names(
+            entry(**{"uid": "piet", "mail": "a@b.nl", "mail;lang-nl": "c@b.nl"}), ["UID", "mail", "sn"]
+        )
+        for name, says in (("sn", "came with sn"), ("mail;range=0-1499", "more values of mail")):
+            with self.assertRaisesRegex(Unavailable, says):
+                check_names(entry(**{name: "x"}), ["uid", "mail"])
 
 
 class ReadTests(SynchronousTestCase):

@@ -108,6 +108,12 @@ class SlapdTests(SlapdCase):
         ):
             self.assertIn(says, await self.unavailable(self.store(**options)))
 
+    async def test_an_attribute_by_its_number(self) -> None:
+        """The directory answers with its name; that the account has expired was overlooked."""
+        self.ldap.add(uid="piet", userPassword="geheim", msaExpires="20200101000000Z")
+        store = self.store(attributes=Attributes(expiry="1.3.6.1.4.1.99999.2"))
+        self.assertIn("came with msaexpires", await self.unavailable(store))
+
     async def test_scope(self) -> None:
         self.slapd.add(f"ou=deep,{self.ldap.people}", {"objectClass": "organizationalUnit"})
         self.slapd.add(

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from ldap.dn import is_dn
+
 from digipoort_msa.accounts.account import Status
 from digipoort_msa.accounts.ldap.directory import Address, Directory, Login
 from digipoort_msa.accounts.ldap.entry import Attributes
@@ -17,6 +19,9 @@ def open_directory(realm: str, table: Ldap, reactor: Any) -> LDAPAccountStore:
     """
     if table.base is None or not table.urls:
         raise ValueError("urls and base say where the accounts are, and one of them is missing")
+    for key, dn in (("base", table.base), ("groups-base", table.groups_base)):
+        if dn is not None and not is_dn(dn):
+            raise ValueError(f"{key} should be the name of an entry, a DN; it is {dn!r}")
     directory = Directory(
         reactor,
         realm,

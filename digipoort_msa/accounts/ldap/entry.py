@@ -67,6 +67,25 @@ class Attributes:
         return tuple(dict.fromkeys(attribute for attribute in every if attribute))
 
 
+def check_names(entry: Entry, wanted: Iterable[str]) -> None:
+    """Asked for an attribute by its number (OID) or by another name, directories answer with the name that
+    they have for it; what stands under that would be overlooked, a date of expiry say.
+
+    :param wanted: the attributes that were asked for.
+    :raise Unavailable: what came is not those, or (Active Directory) not all of one's values.
+    """
+    asked = {attribute.lower() for attribute in wanted}
+    for name in entry.attributes:
+        base, _, option = name.partition(";")
+        if base not in asked:
+            raise Unavailable(
+                f"{entry.dn} came with {base}, for which it was not asked: name attributes in the settings "
+                "as the directory does"
+            )
+        if option.startswith("range="):
+            raise Unavailable(f"{entry.dn} has more values of {base} than come at once")
+
+
 def is_named(entry: Entry, attributes: Attributes, name: str) -> bool:
     """Octet for octet: directories match names whatever their case and spaces are.
 

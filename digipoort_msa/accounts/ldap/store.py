@@ -21,6 +21,7 @@ from digipoort_msa.accounts.ldap.directory import Directory
 from digipoort_msa.accounts.ldap.entry import (
     Attributes,
     DirectoryAccount,
+    check_names,
     escaped,
     is_named,
     read_account,
@@ -185,6 +186,8 @@ class LDAPAccountStore:
             lambda codec: codec.search(base, scope, filter_text, attributes, size=size, seconds=_SECONDS)
         )
         if answer.code == SUCCESS:
+            for entry in answer.entries:
+                check_names(entry, attributes)
             return answer.entries
         if answer.code == SIZE_LIMIT_EXCEEDED:
             raise Unavailable(f"more than {size} entries fit {filter_text} below {base}")
