@@ -1,5 +1,6 @@
 """The whole MSA, from its settings: it starts, serves, reloads and stops."""
 
+import gc
 import os
 import shutil
 import signal
@@ -323,6 +324,14 @@ class FaultTests(ServiceTestCase):
         second = TwistdService(settings, reactor)
         ended = self.assertRaises(SystemExit, second.startService)
         self.assertIn("in use by another process", str(ended.code))
+
+    def test_what_is_there_at_the_start_is_not_looked_through_for_garbage(self) -> None:
+        self.addCleanup(gc.unfreeze)
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        service = TwistdService(self.settings(), reactor)
+        self.addCleanup(service.stopService)
+        service.startService()
+        self.assertTrue(gc.get_freeze_count())
 
     async def test_a_taken_spool(self) -> None:
         settings = self.settings()

@@ -1,5 +1,6 @@
 """The whole MSA as one service: what runs, and the order in which it starts and stops."""
 
+import gc
 import os
 import signal
 import sys
@@ -119,3 +120,7 @@ class TwistdService(SubmissionService):
             super().startService()
         except (SpoolError, OSError) as error:
             raise SystemExit(str(error)) from None
+        # What is there now stays.  To look through all of it for garbage, again and again, would hold up the
+        # reactor for a tenth of a second each time, in the middle of everybody's sessions.
+        gc.collect()
+        gc.freeze()
