@@ -44,9 +44,11 @@ def message(octets: int) -> bytes:
 class Client:
     """One connection."""
 
-    def __init__(self, port: int, context: ssl.SSLContext) -> None:
+    def __init__(self, port: int, context: ssl.SSLContext, source: str = "127.0.0.1") -> None:
         self._context = context
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=_SECONDS)
+        self._socket = socket.create_connection(
+            ("127.0.0.1", port), timeout=_SECONDS, source_address=(source, 0)
+        )
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._unread = b""
 
@@ -221,6 +223,14 @@ def idle(options: argparse.Namespace, context: ssl.SSLContext) -> None:
         client.close()
 
 
+def client_context() -> ssl.SSLContext:
+    """TLS that checks no certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def in_threads(count: int, work: Callable[[], None]) -> None:
     """Run ``work`` in each of so many threads; the first error is raised here."""
     errors: list[BaseException] = []
@@ -252,9 +262,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.0, help="messages a second; 0: as fast as can be")
     parser.add_argument("--mark", default="", help="what each Subject begins with")
     options = parser.parse_args()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    context = client_context()
     threading.stack_size(256 * 1024)
     began, began_cpu = time.monotonic(), time.process_time()
     works: dict[str, Callable[[argparse.Namespace, ssl.SSLContext], dict[str, float] | None]] = {

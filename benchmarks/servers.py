@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,6 +117,9 @@ class Msa(Server):
     """digipoort-msa, relaying to a sink."""
 
     name = "digipoort-msa"
+    realm_settings = ""  # lines of TOML
+    more_settings = ""  # tables of TOML
+    accounts: Sequence[str] = (ACCOUNT,)
 
     def __init__(self, directory: Path, sink: Sink, certificates: CertificateFiles) -> None:
         super().__init__(directory)
@@ -133,32 +137,26 @@ certificate = "{certificates.certificate}"
 private-key = "{certificates.private_key}"
 [[realm]]
 name = "overheidstransactiepoort.nl"
+{self.realm_settings}
 [limits]
 connections-per-address = 5000
 [delivery.relay]
 next-hops = ["127.0.0.1:{sink.port}"]
 tls = "none"
+{self.more_settings}
 """
         )
         (directory / "state").mkdir(mode=0o700)
-        add = "from digipoort_msa.admin.commands import main; main()"
-        subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                add,
-                "--config",
-                self.config,
-                "account",
-                "add",
-                ACCOUNT,
-                "--password-stdin",
-            ],
-            cwd=ROOT,
-            input=f"{PASSWORD}\n".encode(),
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
+        command = "from digipoort_msa.admin.commands import main; main()"
+        for account in self.accounts:
+            add = ["--config", self.config, "account", "add", account, "--password-stdin"]
+            subprocess.run(
+                [sys.executable, "-c", command, *add],
+                cwd=ROOT,
+                input=f"{PASSWORD}\n".encode(),
+                stdout=subprocess.DEVNULL,
+                check=True,
+            )
 
     def command(self) -> list[str]:
         run = "from twisted.scripts.twistd import run; run()"
