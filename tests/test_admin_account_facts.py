@@ -60,6 +60,7 @@ class AccountFactsTests(AccountCommands, SynchronousTestCase):
             (("digest-until", "jan", "never"), "no account 'jan'", 1),
             (("add", "jan", "--generate", "--expires", "never"), "is no date", 2),
             (("addresses", "piet", "--add", "a.nl"), "is not an address", 1),
+            (("addresses", "piet", "--add", "\x9b31m*@a.nl"), "'\\x9b31m*@a.nl' is not an address", 1),
             (("addresses", "piet", "--remove", "a@a.nl"), "is no address of piet", 1),
             (("addresses", "jan"), "no account 'jan'", 1),
             (("groups", "piet", "--add", " "), "cannot be a group's name", 1),

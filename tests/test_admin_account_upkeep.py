@@ -101,6 +101,18 @@ class RekeyTests(AccountCommands, SynchronousTestCase):
         self.assertTrue(json.loads(self.succeed("show", "jan", "--realm", "three.nl", "--json"))["scram"])
         self.assertIn("were sealed anew", self.succeed("rekey", "--realm", "three.nl"))
 
+    def test_a_database_that_is_down(self):
+        """It says which, and makes no key yet."""
+        before = self.key.read_bytes()
+        self.configure(THIRD + 'url = "postgresql://msa@127.0.0.1:1/x"\n')
+        self.fail_with("the accounts of realm three.nl cannot be reached", "rekey")
+        self.assertEqual(self.key.read_bytes(), before)
+
+    def test_a_database_that_goes_down(self):
+        with closing(sqlite3.connect(self.state / "accounts.sqlite")) as connection, connection:
+            connection.execute("ALTER TABLE account RENAME COLUMN scram TO lost")
+        self.fail_with("run it again to finish: those of realm one.nl: ", "rekey")
+
     def test_what_no_key_opens(self):
         write_keys(self.key, (NEW,))
         result = self.run_command("rekey")

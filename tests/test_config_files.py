@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from digipoort_msa.admin.certificates import certificate_files
 from digipoort_msa.config import ConfigError, settings_from, warnings
-from digipoort_msa.config.files import encryption_keys, first_line
 from digipoort_msa.config.settings import Settings
+from digipoort_msa.secret_files import encryption_keys, first_line
 from tests.configurations import with_files
 
 

@@ -147,7 +147,7 @@ class Administration:
         :raise AccountError: no such account, not a pattern, or not one that it has.
         """
         for pattern in (added := tuple(add)):
-            if not re.fullmatch(r"[^\s@]+@[^\s@]+", pattern):
+            if not re.fullmatch(r"[^\s@]+@[^\s@]+", pattern) or not pattern.isprintable():
                 raise AccountError(f"{pattern!r} is not an address, nor a pattern such as *@example.nl")
         account = self.get(name)
         self._change(

@@ -21,6 +21,7 @@ from attrs import frozen
 from digipoort_msa.accounts.keyring import new_key, read_keys, write_keys
 from digipoort_msa.accounts.private_files import create_private
 from digipoort_msa.accounts.sql import SQLAccounts
+from digipoort_msa.interfaces import Unavailable
 
 
 @frozen
@@ -59,10 +60,13 @@ def rekey(
             write_keys(key_file, keys)
         sealed, unreadable = 0, []
         for accounts in everyone:
-            for count, lost in accounts.reseal():
-                sealed += count
-                unreadable += [(accounts.realm, name) for name in lost]
-                progress(sealed)
+            try:
+                for count, lost in accounts.reseal():
+                    sealed += count
+                    unreadable += [(accounts.realm, name) for name in lost]
+                    progress(sealed)
+            except Unavailable as error:
+                raise Unavailable(f"those of realm {accounts.realm}: {error}") from error
         if own and whole:
             keys = keys[:1]
             write_keys(key_file, keys)

@@ -21,6 +21,7 @@ from digipoort_msa.admin.realm_accounts import (
     told,
 )
 from digipoort_msa.config.realm import Realm
+from digipoort_msa.interfaces import Unavailable
 
 
 @click.command()
@@ -103,25 +104,36 @@ def _files(console: Console, only: Realm | None) -> list[_File]:
 
 def _rekey(console: Console, file: _File, only: Realm | None) -> Rekeyed:
     with ExitStack() as opened:
-        opened.enter_context(told(only or file.realms[0]))
         everyone = []
         for accounts in _everyone(console, file, only):
             everyone.append(opened.enter_context(closing(accounts)))
-        return rekeyed(file.path, everyone, own=file.own, whole=only is None)
+        try:
+            return rekeyed(file.path, everyone, own=file.own, whole=only is None)
+        except Unavailable as error:
+            raise click.ClickException(
+                f"not all accounts could be reached; run it again to finish: {error}"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise click.ClickException(str(error)) from error
 
 
 def _everyone(console: Console, file: _File, only: Realm | None) -> Iterator[SQLAccounts]:
     """The realms of a file; without a choice also those that are in their databases, and in no setting."""
     seen = {(realm.sql.url, realm.name) for realm in console.settings.realm if is_ours(realm)}
     for realm in file.realms if only is None else (only,):
-        accounts = open_own(console, realm)
+        with told(realm):
+            accounts = open_own(console, realm)
         yield accounts
         if only is not None:
             continue
-        for name in accounts.realms():
+        with told(realm):
+            found = accounts.realms()
+        for name in found:
             if (realm.sql.url, name) not in seen:
                 seen.add((realm.sql.url, name))
-                yield open_own(console, realm.model_copy(update={"name": name}))
+                with told(realm):
+                    unknown = open_own(console, realm.model_copy(update={"name": name}))
+                yield unknown
 
 
 def _sentence(file: _File, outcome: Rekeyed, only: Realm | None) -> str:
