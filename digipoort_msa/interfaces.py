@@ -181,6 +181,11 @@ class INamelessStore(IPasswordVerifier):
 class IUpgradableAccountStore(IAccountStore):
     """A store whose password hashes and SCRAM keys can be made anew at a login (A7)."""
 
+    keeps = Attribute(
+        'frozenset[str]: what of these it can keep, "password_hash" and "scram"; nothing else is made, which '
+        "takes time."
+    )
+
     def upgrade(account, password_hash, scram):
         """Replace what a password is verified with by something newer of the same password.
 

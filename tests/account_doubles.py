@@ -36,6 +36,8 @@ class CountingHashing(PasswordHashing):
 class MemoryStore:
     """A store of accounts that are given."""
 
+    keeps = frozenset({"password_hash", "scram"})
+
     def __init__(self, *accounts, mechanisms=("DIGEST-MD5", "PLAIN", "LOGIN")):
         self.accounts = {account.name: account for account in accounts}
         self.mechanisms = frozenset(mechanisms)

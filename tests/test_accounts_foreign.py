@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from digipoort_msa.accounts.account import Status
 from digipoort_msa.accounts.foreign import ForeignAccounts
 from digipoort_msa.accounts.foreign_columns import as_keys_text
+from digipoort_msa.accounts.guard import GuardedStore
 from digipoort_msa.accounts.passwords import PasswordHashing
 from digipoort_msa.interfaces import Unavailable
 from digipoort_msa.sasl.scram_keys import ScramKeys
@@ -220,6 +221,18 @@ class ForeignContract(UsersTable):
         self.assertTrue(accounts.upgrade(evolve(after, password_hash="$6$new"), None, KEYS))
         self.assertFalse(accounts.upgrade(evolve(after, name="jan"), "x", KEYS))
         self.assertFalse(self.accounts.upgrade(after, "x", KEYS))  # without queries
+
+    def test_what_it_keeps(self):
+        """What no query keeps is not made at each login."""
+        upgrade, scram = upgrade_query(UPGRADE), scram_query(SCRAM)
+        for queries, keeps in (
+            ({}, set()),
+            ({"upgrade": upgrade}, {"password_hash"}),
+            ({"scram": scram}, {"scram"}),
+            ({"upgrade": upgrade, "scram": scram}, {"password_hash", "scram"}),
+        ):
+            store = GuardedStore(foreign(self, **queries).for_reactor(None), "one.nl", None)
+            self.assertEqual(store.keeps, keeps)
 
     def test_an_upgrade_of_several_rows_is_undone(self):
         self.add(login="piet")

@@ -178,6 +178,17 @@ class MakingKeysTests(RealmTestCase):
             self.assertEqual(self.realms(realm).offered(BOUND), ("PLAIN",))
             self.clock.advance(301)
 
+    def test_only_what_the_store_can_keep(self):
+        old = self.piet(password_hash=CountingHashing(time_cost=2).hash("geheim"))
+        for keeps in ("password_hash", "scram"):
+            store = self.store(old)
+            store.keeps = frozenset({keeps})
+            ((_, password_hash, keys),) = self.logged_in(self.realm(store))
+            self.assertEqual(
+                (password_hash is not None, keys is not None), (keeps != "scram", keeps == "scram")
+            )
+            self.clock.advance(301)
+
     def test_not_where_there_are_some(self):
         self.assertEqual(self.logged_in(self.realm(self.store(self.piet(scram=KEYS)))), [])
 

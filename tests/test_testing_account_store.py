@@ -51,6 +51,8 @@ class InMemory:
 class Yielding(InMemory):
     """Yields whatever a password is verified with."""
 
+    keeps = frozenset({"password_hash", "scram"})
+
     mechanisms = frozenset({"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "DIGEST-MD5", "PLAIN", "LOGIN"})
 
     def keep(self, one: AccountDescription) -> Account:

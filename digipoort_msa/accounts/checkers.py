@@ -59,7 +59,7 @@ class PasswordChecker:
             usable,
             credentials.password,
             "password",
-            upgrade=self._store.upgrades,
+            upgrade="password_hash" in self._store.keeps,
             scram_iterations=self._scram_iterations,
         )
         if usable is None or not verdict.accepted:

@@ -89,7 +89,8 @@ class ForeignAccounts:
         self.mechanisms = frozenset(
             name for column, names in _SERVES.items() if column in query.words for name in names
         )
-        self.upgrades = upgrade is not None or scram is not None
+        kept = {"password_hash": upgrade, "scram": scram}
+        self.keeps = frozenset(name for name, statement in kept.items() if statement is not None)
         self._database = Database(engine)
         self._query = query
         self._find = _bindable(query)
@@ -229,7 +230,8 @@ class ForeignAccountStore:
         self.mechanisms = accounts.mechanisms
         self._accounts = accounts
         self._threads = threads
-        if accounts.upgrades:
+        self.keeps = accounts.keeps
+        if self.keeps:
             alsoProvides(self, IUpgradableAccountStore)
 
     def account(self, username: str) -> "Deferred[Account | None]":

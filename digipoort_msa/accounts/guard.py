@@ -44,7 +44,8 @@ class GuardedStore:
         self.mechanisms = frozenset(store.mechanisms)
         self.verifies = IPasswordVerifier.providedBy(store)  # itself; else it yields hashes
         self.knows_names = not INamelessStore.providedBy(store)  # else an account need not exist
-        self.upgrades = IUpgradableAccountStore.providedBy(store)  # else :meth:`upgrade` does nothing
+        #: What :meth:`upgrade` is of use for.
+        self.keeps = frozenset(store.keeps) if IUpgradableAccountStore.providedBy(store) else frozenset()
         self.is_even = IEvenStore.providedBy(store)  # else refusals are levelled: see :mod:`.refusals`
 
     def account(self, username: str) -> "Deferred[Account | None]":
@@ -56,12 +57,14 @@ class GuardedStore:
         """Only ``True`` itself is a yes."""
         if not self.verifies:
             raise TypeError("this store yields hashes, and verifies nothing")
+        if not password:
+            return succeed(False)  # which many a back end takes for nobody in particular, and says yes
         return self._ask(self._store.verify, account, password).addCallback(self._verdict)
 
     def upgrade(
         self, account: Account, password_hash: str | None, scram: ScramKeys | None
     ) -> "Deferred[bool]":
-        if not self.upgrades:
+        if not self.keeps:
             return maybeDeferred(bool)
         return self._ask(self._store.upgrade, account, password_hash, scram).addCallback(bool)
 

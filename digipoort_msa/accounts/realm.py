@@ -141,7 +141,7 @@ class Realm:
     def _keeps_scram_keys(self) -> bool:
         """Are they wanted, and can the store keep and verify them?"""
         wanted = self.rules.prepare_scram or bool(self.rules.mechanisms & _SCRAM)
-        return wanted and self._store.upgrades and bool(self._store.mechanisms & _SCRAM)
+        return wanted and "scram" in self._store.keeps and bool(self._store.mechanisms & _SCRAM)
 
     def check(self, mechanism: str) -> None:
         """:raise MechanismRetired: the realm's time for it is over."""

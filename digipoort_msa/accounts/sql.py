@@ -251,6 +251,7 @@ class SQLAccountStore:
     """:class:`SQLAccounts` for the reactor."""
 
     mechanisms = frozenset({"DIGEST-MD5", "PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"})
+    keeps = frozenset({"password_hash", "scram"})
 
     def __init__(self, accounts: SQLAccounts, threads: Threads) -> None:
         self._accounts = accounts
