@@ -24,8 +24,8 @@ from attrs import frozen
 
 T = TypeVar("T")
 
-#: Octets.  A hundred thousand accounts have ten million.
-LIMIT = 16 * 1024 * 1024
+#: Octets: some fifty thousand accounts, which take some five seconds to read.  More belong in a database.
+LIMIT = 4 * 1024 * 1024
 #: Seconds that a version has to have been left alone.
 SETTLING = 2.0
 

@@ -13,7 +13,13 @@ from twisted.internet.task import LoopingCall
 from zope.interface.verify import verifyObject
 
 from digipoort_msa.accounts.account import Account, Status
-from digipoort_msa.interfaces import IAccountStore, IPasswordVerifier, IUpgradableAccountStore, Unavailable
+from digipoort_msa.interfaces import (
+    IAccountStore,
+    INamelessStore,
+    IPasswordVerifier,
+    IUpgradableAccountStore,
+    Unavailable,
+)
 from digipoort_msa.sasl.registry import MECHANISMS
 from digipoort_msa.testing.accounts import ODD_NAMES, AccountDescription
 from digipoort_msa.testing.logins import Logins
@@ -39,6 +45,7 @@ class AccountStoreContract(AccountStoreCase):
             IAccountStore: True,
             IPasswordVerifier: self.verifies,
             IUpgradableAccountStore: self.upgrades,
+            INamelessStore: not self.knows_names,  # or a certificate would open what need not exist
         }
         for interface, expected in declared.items():
             self.assertIs(interface.providedBy(store), expected, interface)

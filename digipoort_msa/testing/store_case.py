@@ -31,7 +31,8 @@ class AccountStoreCase(_TestCase):
     can_say: ClassVar[frozenset[Status]] = frozenset(Status)
     #: Those of ``ODD_NAMES`` that the back end cannot hold: they have to be unknown names, and nothing else.
     cannot_hold: ClassVar[frozenset[str]] = frozenset()
-    #: Does it know which names exist?  One that does not gives an account for each, and no password fits it.
+    #: Does it know which names exist?  One that does not (``INamelessStore``) gives an account for each, and
+    #: no password fits it.
     knows_names: ClassVar[bool] = True
     has_groups: ClassVar[bool] = True
     has_addresses: ClassVar[bool] = True
