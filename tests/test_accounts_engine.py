@@ -124,6 +124,19 @@ class ServerContract:
         self.assertEqual(self.accounts.find("piet"), PIET)
         self.assertEqual(self.accounts.all(), [PIET])
 
+    def test_a_connection_that_was_idle_for_long_is_not_waited_for(self):
+        accounts = self.accounts
+        accounts.find("piet")
+        (before,) = accounts._database._open
+        accounts.find("piet")
+        self.assertEqual(accounts._database._open, [before])
+        self.patch(engine, "_IDLE", -1)
+        self.assertEqual(accounts.find("piet"), PIET)
+        (after,) = accounts._database._open
+        self.assertIsNot(after, before)
+        self.assertTrue(before.closed)
+        self.settled(2)
+
     def test_a_server_that_is_gone_and_comes_back(self):
         self.server().kill()
         try:

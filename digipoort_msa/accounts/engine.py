@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 SECONDS = 5  # that a database may take to connect, or to answer
 _SERVERS_SECONDS = SECONDS - 1
+_IDLE = 60  # seconds after which an unused connection is not trusted: a firewall forgets it, and tells nobody
 
 
 class Database:
@@ -61,20 +62,29 @@ class Database:
         self, statement: Executable, values: Mapping[str, object], read: Callable[[CursorResult[Any]], T]
     ) -> T:
         connection: Connection | None = getattr(self._thread, "connection", None)
+        if connection is not None and monotonic() - self._thread.used > _IDLE:
+            self._let_go(connection)
+            connection = None
         if connection is None:
             connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             self._thread.connection = connection
             self._open.append(connection)
         try:
-            return read(connection.execute(statement, values))
+            result = read(connection.execute(statement, values))
         except SQLAlchemyError:
             # Whatever it was (a plan that a changed table has spoilt, say), it ends with this connection.
-            self._thread.connection = None
-            self._open.remove(connection)
-            if not connection.invalidated:
-                connection.invalidate()
-            connection.close()
+            self._let_go(connection)
             raise
+        self._thread.used = monotonic()
+        return result
+
+    def _let_go(self, connection: Connection) -> None:
+        """Of this thread's connection, which the pool is not to have again."""
+        self._thread.connection = None
+        self._open.remove(connection)
+        if not connection.invalidated:
+            connection.invalidate()
+        connection.close()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -145,6 +155,7 @@ def _postgresql_options(url: URL) -> dict[str, Any]:
     return {
         "pool_pre_ping": True,
         "pool_timeout": SECONDS,
+        "pool_recycle": _IDLE,
         "connect_args": {
             "connect_timeout": max(2, int(SECONDS)),  # libpq knows no less
             "options": " ".join((limits, *url.normalized_query.get("options", ()))),  # the URL's own count
@@ -159,6 +170,7 @@ def _mariadb_options(url: URL) -> dict[str, Any]:
     return {
         "pool_pre_ping": True,
         "pool_timeout": SECONDS,
+        "pool_recycle": _IDLE,
         "connect_args": {
             "connect_timeout": SECONDS,
             "read_timeout": SECONDS,
