@@ -72,6 +72,10 @@ class GuardedStoreTests(ClockTestCase):
         for verdict in (1, "yes", None, [True], 0):
             self.failureResultOf(self.guarded(verdict).verify(account(), "x"), Unavailable)
 
+    def test_an_empty_password_is_nobodys(self) -> None:
+        """The store is not asked: a directory would say yes to it (RFC 4513 5.1.2)."""
+        self.assertIs(self.successResultOf(self.guarded(True).verify(account(), "")), False)
+
     def test_a_store_that_is_slow(self) -> None:
         for ask in ("account", "verify"):
             guarded = self.guarded(Deferred())

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
@@ -119,6 +120,11 @@ class VerifyingContract(YieldingContract):
     verifies = True
     answers_at_once = False
 
+    def make_dead_store(self) -> InMemory:
+        store = super().make_dead_store()
+        store.verify = lambda *_: fail(Unavailable("it is not there"))  # type: ignore[attr-defined]
+        return store
+
     def make_slow_store(self) -> InMemory:
         store = Verifying(self.realm, [AccountDescription(name="piet")])
         store.verify = lambda *_: Deferred()  # type: ignore[method-assign]
@@ -189,6 +195,23 @@ class Shared(Verifying):
 class Obliging(Verifying):
     def verify(self, account: Account, password: str) -> Any:
         return succeed(True)
+
+
+class Blank(Verifying):
+    """An empty password is anybody's, as a directory has it."""
+
+    def verify(self, account: Account, password: str) -> Any:
+        return succeed(self.passwords.get(account.name) == password or not password)
+
+
+class Mixing(Verifying):
+    """What is asked is kept in one place for all who ask."""
+
+    def verify(self, account: Account, password: str) -> Any:
+        self.asked = password
+        from twisted.internet import reactor
+
+        return deferLater(reactor, 0, lambda: self.passwords.get(account.name) == self.asked)  # type: ignore[arg-type]
 
 
 class Truthy(Verifying):
@@ -267,6 +290,8 @@ WRONG: dict[type[Any], set[str]] = {
     StaleVerdicts: {"a_changed_password"},
     Shared: {"no_password_opens_another_account"},
     Obliging: {"the_right_password_opens_and_a_wrong_one_does_not", "verify"},
+    Blank: {"verify"},
+    Mixing: {"many_logins_at_once"},
     Truthy: {"verify"},
     Truncating: {"passwords_are_compared_whole"},
     Ungrouped: {"groups"},
@@ -356,3 +381,26 @@ class WrongStoreTests(SynchronousTestCase):
             ("a_slow_back_end", {"make_slow_store": blocking, "answers_at_once": False}),
         ):
             self.assertFound(outcome(Yielding, test, **attributes), f"{test} {attributes}")
+
+    def test_verdicts_of_a_back_end_that_died_meanwhile(self) -> None:
+        """The account was found, and the verdict is made up."""
+        for verdict in (True, False):
+
+            def deciding(self: Any, verdict: bool = verdict) -> Any:
+                store = VerifyingContract.make_dead_store(self)
+                store.verify = lambda *_: succeed(verdict)  # type: ignore[attr-defined]
+                return store
+
+            self.assertFound(outcome(Verifying, "a_dead_back_end", make_dead_store=deciding), verdict)
+
+    def test_words(self) -> None:
+        """What fails is told in words of the contract."""
+        for kind, test, words in (
+            (Hiding, "every_status", "an account that is disabled is found, with its status"),
+            (Folding, "names_are_exact", "'Piet' is nobody's name, and the store finds an account"),
+            (Blank, "verify", "an empty password is nobody's"),
+            (Obliging, "no_password_opens_another_account", "has to refuse 'piet' with 'anders'"),
+        ):
+            result = outcome(kind, test)
+            self.flushLoggedErrors()
+            self.assertIn(words, "".join(text for _, text in (*result.failures, *result.errors)))

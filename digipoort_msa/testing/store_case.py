@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -109,22 +109,26 @@ class AccountStoreCase(_TestCase):
     async def assert_refused(
         self, logins: Logins, name: str, password: str, error: type[Exception] = UnauthorizedLogin
     ) -> None:
-        """No mechanism of the store lets them in."""
+        """No mechanism of the store lets them in: the password is not theirs, or they may not log in."""
         for mechanism in logins.mechanisms:
             try:
                 identity = await logins.log_in(mechanism, name, password)
             except error:
                 continue
-            self.fail(f"{mechanism} let {name!r} in with a password that is not theirs, as {identity}")
+            self.fail(f"{mechanism} has to refuse {name!r} with {password[:40]!r}, and let in {identity}")
 
     async def hold_instead(self, *accounts: AccountDescription) -> None:
         made = self.change(accounts)
         if made is not None:
             await made
 
-    def soon(self, answer: "Deferred[Any]") -> "Deferred[Any]":
-        """:raise TimeoutError: (as the failure) it took too long."""
-        return answer.addTimeout(BOUND, self.reactor)
+    def soon(self, answer: "Deferred[Any]", what: str = "the answer") -> "Deferred[Any]":
+        """:raise TimeoutError: (as the failure) ``what`` took too long."""
+
+        def too_late(_: object, seconds: float) -> NoReturn:
+            raise TimeoutError(f"{what} did not come in {seconds:g} s")
+
+        return answer.addTimeout(BOUND, self.reactor, too_late)
 
     def _stop(self, store: Any) -> "Deferred[Any]":
-        return self.soon(maybeDeferred(store.stop))
+        return self.soon(maybeDeferred(store.stop), "the end of stop()")
