@@ -258,6 +258,25 @@ class ForeignOnSQLiteTests(ForeignContract, OnSQLite, SynchronousTestCase):
 
 
 class ForeignOnPostgreSQLTests(ForeignContract, OnPostgreSQL, SynchronousTestCase):
+    def test_databases_of_old(self):
+        """A stranger's name that a database cannot hold is no defect of ours."""
+        query = "SELECT login AS name, true AS active, '' AS password_hash FROM users WHERE login = :name"
+        server = self.server()
+        for encoding, says in (("LATIN1", "has no equivalent in encoding"), ("SQL_ASCII", None)):
+            server.execute(f"CREATE DATABASE {encoding} ENCODING {encoding} TEMPLATE template0")
+            self.addCleanup(server.execute, f"DROP DATABASE {encoding} WITH (FORCE)")
+            self.url = server.url(encoding.lower())
+            with self.engine(self.url).begin() as connection:
+                connection.execute(text("CREATE TABLE users (login TEXT)"))
+                connection.execute(text("INSERT INTO users VALUES ('zo\u00eb')"))
+            accounts = foreign(self, query)
+            self.assertEqual(accounts.find("zo\u00eb").name, "zo\u00eb")
+            if says is None:
+                self.assertIsNone(accounts.find("\u540d"))
+            else:
+                with self.assertRaisesRegex(Unavailable, says):
+                    accounts.find("\u540d")
+
     def test_arrays_and_json(self):
         self.add(login="piet")
         query = (
@@ -271,6 +290,11 @@ class ForeignOnPostgreSQLTests(ForeignContract, OnPostgreSQL, SynchronousTestCas
 class ForeignOnMariaDBTests(ForeignContract, OnMariaDB, SynchronousTestCase):
     quote = "`"
     table = UsersTable.table + " CHARACTER SET utf8mb4"
+
+    def test_a_charset_in_the_url(self):
+        self.url = self.url.update_query_dict({"charset": "latin1"})
+        with self.assertRaisesRegex(Unavailable, "cannot be written in"):
+            foreign(self, self.query).find("\u540d")
 
     def test_a_timestamp_is_of_no_other_zone(self):
         """It comes in the session's, without saying so; two hours further, who has expired could log in."""

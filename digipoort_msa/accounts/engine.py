@@ -118,6 +118,8 @@ def answering() -> Iterator[None]:
         raise Unavailable("no connection to the database is free") from error
     except SQLAlchemyError as error:
         raise Unavailable(cause(error)) from error
+    except UnicodeEncodeError as error:  # the driver's, of a charset in the URL
+        raise Unavailable(f"what was asked for cannot be written in {error.encoding}") from None
 
 
 def cause(error: SQLAlchemyError) -> str:
@@ -158,6 +160,7 @@ def _postgresql_options(url: URL) -> dict[str, Any]:
         "pool_recycle": _IDLE,
         "connect_args": {
             "connect_timeout": max(2, int(SECONDS)),  # libpq knows no less
+            "client_encoding": "utf8",  # the server's own may be none, or not have every name
             "options": " ".join((limits, *url.normalized_query.get("options", ()))),  # the URL's own count
         },
     }
