@@ -1,6 +1,7 @@
 """Endpoints for the ``http`` store: a real HTTPS server on loopback, and one that misbehaves."""
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -149,6 +150,39 @@ class Script(Protocol):
 
 def scripted(authority: Authority, act: Callable[[Any], None]) -> Listening:
     factory = Factory.forProtocol(lambda: Script(act))  # type: ignore[arg-type]
+    factory.noisy = False
+    return Listening(factory, authority)
+
+
+class Answering(Protocol):
+    """Answers each question with a document; when it gives several, the others follow unasked."""
+
+    def __init__(self, answers: Callable[[Any], Sequence[Any]]) -> None:
+        self._answers = answers
+        self._received = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self._received += data
+        header, _, content = self._received.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", header)
+        if length is None or len(content) < int(length[1]):
+            return
+        self._received = b""
+        first, *others = self._answers(json.loads(content))
+        self._write(first)
+        for document in others:  # not in one segment: what is beyond an answer is thrown away with it
+            reactor.callLater(0, self._write, document)
+
+    def _write(self, document: Any) -> None:
+        content = json.dumps(document).encode()
+        header = (
+            f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        )
+        self.transport.write(header.encode() + content)
+
+
+def answering(authority: Authority, answers: Callable[[Any], Sequence[Any]]) -> Listening:
+    factory = Factory.forProtocol(lambda: Answering(answers))  # type: ignore[arg-type]
     factory.noisy = False
     return Listening(factory, authority)
 

@@ -5,13 +5,15 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, fail
 from twisted.internet.task import deferLater
 
+from digipoort_msa.accounts.account import Account, Status
+from digipoort_msa.accounts.http.endpoint import Unanswered
 from digipoort_msa.accounts.http.store import HTTPStore
 from digipoort_msa.interfaces import Unavailable
 from digipoort_msa.testing import AccountDescription, AccountStoreContract
-from tests.json_endpoint import HTTPStoreCase, answer, reactor, silence
+from tests.json_endpoint import AUTHORITY, HTTPStoreCase, answer, answering, reactor, silence
 from tests.requirements import proves
 
 PIET = AccountDescription(name="piet")
@@ -146,6 +148,39 @@ class VerifyTests(HashContract):
 del HashContract  # else it would be run as well
 
 
+class OffByOneTests(HTTPStoreCase):
+    """A peer, or a proxy before it, that answers twice: what comes next is the answer to another question."""
+
+    def twice(self, question: dict[str, str]) -> list[Any]:
+        about = {"realm": question["realm"], "name": question["name"]}
+        if "password" in question:
+            right = {**about, "verified": question["password"] == "geheim"}
+            return [right, right]
+        found = {**about, "status": "disabled" if question["name"] == "jan" else "active"}
+        return [found, found]
+
+    def asked(self, **settings: Any) -> HTTPStore:
+        self.server = self.running(answering(AUTHORITY, self.twice))
+        url = self.server.url
+        return self.store(f"{url}/account", mode="verify", verify_url=f"{url}/verify", **settings)
+
+    @proves("A7")
+    async def test_no_password_is_right_because_another_was(self) -> None:
+        store = self.asked()
+        account = Account(name="piet", realm=self.realm, status=Status.ACTIVE)
+        for _ in range(3):
+            self.assertIs(await store.verify(account, "geheim"), True)
+            self.assertIs(await store.verify(account, "anders"), False)
+
+    async def test_connections_are_dropped(self) -> None:
+        """After one answer that is to another question, the next is to its own."""
+        store = self.asked(connections=1)
+        self.assertEqual((await store.account("piet")).name, "piet")  # type: ignore[union-attr]
+        self.assertIn("it is about another account", await self.refusal(store, "jan"))
+        found = await store.account("piet")
+        self.assertEqual(found and found.status, Status.ACTIVE)
+
+
 class RestingTests(HTTPStoreCase):
     """The circuit breaker, with a real endpoint; ``test_accounts_http_breaker`` has the rest."""
 
@@ -210,6 +245,22 @@ class RestingTests(HTTPStoreCase):
         with self.assertRaises(Unavailable):
             await first
         self.assertEqual(len(self.accounts.requests), 1)
+
+    async def test_a_trial_that_is_given_up(self) -> None:
+        """Whatever becomes of the one question after a rest, the next rest is one that ends."""
+        self.serve(PIET)
+        store = self.store(f"{self.server.url}/account", failures=1, first_rest=0.1)
+        right, broken = store._endpoint.post, [Unanswered("no"), RuntimeError("a defect"), CancelledError()]
+
+        def post(*arguments: Any, **settings: Any) -> Any:
+            return fail(broken.pop(0)) if broken else right(*arguments, **settings)
+
+        self.patch(store._endpoint, "post", post)
+        for kind in (Unavailable, RuntimeError, CancelledError):
+            with self.assertRaises(kind):
+                await store.account("piet")
+            await deferLater(reactor, 0.45)
+        self.assertEqual((await store.account("piet")).name, "piet")  # type: ignore[union-attr]
 
     async def test_stopping_ends_what_is_under_way(self) -> None:
         self.serve(PIET).manners["/slow"] = silence

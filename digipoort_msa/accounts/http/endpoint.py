@@ -4,6 +4,11 @@ The peer is somebody else's program, and may send what it likes for as long as i
 itself counts what it receives for each question, header fields and all; nothing is decompressed; no redirect
 is followed and no cookie kept; and a connection that is not wanted any more is dropped, without waiting for
 the peer's goodbye.
+
+HTTP/1.1 tells which question an answer is to by nothing but their order.  A peer, or a proxy before it, that
+once answers twice is off by one on that connection from then on: what was said of one password would be taken
+for what is said of the next.  So a question whose answer is a yes or a no has a connection of its own, and
+:meth:`Endpoint.distrust` drops those that were kept as soon as an answer is not to its question.
 """
 
 from collections.abc import Mapping, Sequence
@@ -119,18 +124,29 @@ class Endpoint:
         self._pool.retryAutomatically = False  # which is no use to a POST
         self._open: set[_Bounded] = set()
         places = _Places(reactor, tls, connect_timeout, self._open)
-        agent = Agent.usingEndpointFactory(reactor, places, self._pool)
         no_cookies: Any = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        self._client = HTTPClient(_AsItIs(agent), no_cookies)
 
-    def post(self, url: str, question: Mapping[str, str]) -> "Deferred[Answer]":
+        def client(pool: HTTPConnectionPool) -> HTTPClient:
+            return HTTPClient(_AsItIs(Agent.usingEndpointFactory(reactor, places, pool)), no_cookies)
+
+        self._client = client(self._pool)
+        self._client_of_one = client(HTTPConnectionPool(reactor, persistent=False))
+
+    def post(self, url: str, question: Mapping[str, str], *, alone: bool = False) -> "Deferred[Answer]":
         """Ask.
 
+        :param alone: on a connection of its own, which carries no other question before or after it.
         :raise Unanswered: (as the failure) there is no answer.
         :raise Unavailable: (likewise) there is one that is too big, or in a form that was not asked for.
         """
-        asking = Deferred.fromCoroutine(self._ask(url, question))
+        asking = Deferred.fromCoroutine(self._ask(url, question, alone))
         return asking.addTimeout(self._timeout, self._reactor, self._too_late)
+
+    async def distrust(self) -> None:
+        """Drop the connections that wait for the next question: what they bring may be to another one."""
+        # The one that has just brought an answer is kept from the end of the reactor's turn on.
+        await deferLater(self._reactor, 0)
+        await self._pool.closeCachedConnections()
 
     def stop(self) -> "Deferred[None]":
         """Drop all connections."""
@@ -143,24 +159,26 @@ class Endpoint:
         closed: Deferred[None] = self._pool.closeCachedConnections()
         return closed
 
-    async def _ask(self, url: str, question: Mapping[str, str]) -> Answer:
+    async def _ask(self, url: str, question: Mapping[str, str], alone: bool) -> Answer:
         try:
+            if alone:
+                return await self._ask_once(self._client_of_one, url, question)
             try:
-                return await self._ask_once(url, question)
+                return await self._ask_once(self._client, url, question)
             except Exception as error:
                 if not _was_closed(error):
                     raise
                 # A connection that was kept may have been closed as the question was on its way.  To ask is
                 # to change nothing, so it is asked again; and on a fresh one.
                 await self._pool.closeCachedConnections()
-                return await self._ask_once(url, question)
+                return await self._ask_once(self._client, url, question)
         except (Unavailable, CancelledError):
             raise
         except Exception as error:
             raise Unanswered(_reason(error)) from error
 
-    async def _ask_once(self, url: str, question: Mapping[str, str]) -> Answer:
-        response = await self._client.post(
+    async def _ask_once(self, client: HTTPClient, url: str, question: Mapping[str, str]) -> Answer:
+        response = await client.post(
             url,
             headers=self._headers,
             json=dict(question),

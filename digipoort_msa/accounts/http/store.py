@@ -78,25 +78,27 @@ class HTTPStore:
                 return None
             return answer.account(said.content, realm, username, self._questions.yields)
         except ValueError as error:
+            await self._endpoint.distrust()
             raise Unavailable(f"{self._questions.url} answers with {said.status}: {error}") from error
 
-    async def _ask(self, url: str, question: Mapping[str, str]) -> Answer:
+    async def _ask(self, url: str, question: Mapping[str, str], *, alone: bool = False) -> Answer:
         """
+        :param alone: see :meth:`.Endpoint.post`.
         :return: an answer in JSON, with 200 or 404.
         :raise Unavailable: there is no such answer.
         """
         await self._turns.acquire()
-        said = await self._to_its_end(url, {"realm": self._questions.realm, **question})
+        said = await self._to_its_end(url, {"realm": self._questions.realm, **question}, alone)
         if said.status not in {200, 404}:
             raise Unavailable(f"{url} answers with {said.status}")
         if said.media_type != "application/json":
             raise Unavailable(f"{url} answers with {said.status} and something else than application/json")
         return said
 
-    def _to_its_end(self, url: str, question: Mapping[str, str]) -> "Deferred[Answer]":
+    def _to_its_end(self, url: str, question: Mapping[str, str], alone: bool) -> "Deferred[Answer]":
         """A question that is out is seen through, although its client may hang up: whoever hangs up again
         and again must not look like an endpoint that does not answer."""
-        asking = Deferred.fromCoroutine(self._admitted(url, question))
+        asking = Deferred.fromCoroutine(self._admitted(url, question, alone))
         self._under_way.add(asking)
         said: Deferred[Answer] = Deferred()
 
@@ -109,16 +111,21 @@ class HTTPStore:
         asking.addBoth(done)
         return said
 
-    async def _admitted(self, url: str, question: Mapping[str, str]) -> Answer:
+    async def _admitted(self, url: str, question: Mapping[str, str], alone: bool) -> Answer:
         self._breaker.admit()
         try:
-            said = await self._endpoint.post(url, question)
+            said = await self._endpoint.post(url, question, alone=alone)
         except Unanswered as error:
             self._breaker.failed(str(error))
             raise Unavailable(f"{url}: {error}") from error
         except Unavailable as error:
             self._breaker.succeeded()
             raise Unavailable(f"{url}: {error}") from error
+        except (
+            BaseException
+        ):  # it is being stopped, or this is a defect; who probes must not leave it at that
+            self._breaker.failed("the question was given up")
+            raise
         if said.status in _OVERLOADED:
             self._breaker.failed(f"it answers with {said.status}")
         else:
@@ -135,7 +142,7 @@ class HTTPVerifyingStore(HTTPStore):
 
     async def _verify(self, account: Account, password: str) -> bool:
         url = self._questions.verify_url or ""
-        said = await self._ask(url, {"name": account.name, "password": password})
+        said = await self._ask(url, {"name": account.name, "password": password}, alone=True)
         try:
             if said.status == 404:
                 answer.unknown(said.content, self._questions.realm, account.name)
