@@ -8,10 +8,11 @@ from typing import Any
 
 from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from digipoort_msa.admin.commands import main
 from digipoort_msa.config import checks, toml_document
-from digipoort_msa.interfaces import Facilities, IAccountStore, IPolicy
+from digipoort_msa.interfaces import Facilities, IAccountStore, IPasswordVerifier, IPolicy
 from digipoort_msa.policy.rule import Rule
 from digipoort_msa.service import plugins
 from digipoort_msa.service.plugins import load_plugin, open_plugin
@@ -54,6 +55,45 @@ def nothing(*_: Any) -> None:
     """Forgets what it made."""
 
 
+def talkative(*_: Any) -> None:
+    raise ValueError("one\n  two \x1b[31mthree")
+
+
+def leaving(*_: Any) -> None:
+    raise SystemExit("enough")
+
+
+@implementer(IAccountStore)
+class Half:
+    mechanisms = frozenset({"PLAIN"})
+
+    def account(self, username: str) -> None: ...
+
+
+@implementer(IPasswordVerifier)
+class Unverifying(Half):
+    def stop(self) -> None: ...
+
+
+@implementer(IAccountStore)
+class Listing(Half):
+    mechanisms = ["PLAIN"]  # type: ignore[assignment]  # noqa: RUF012
+
+    def stop(self) -> None: ...
+
+
+def half(*_: Any) -> Half:
+    return Half()
+
+
+def unverifying(*_: Any) -> Half:
+    return Unverifying()
+
+
+def listing(*_: Any) -> Half:
+    return Listing()
+
+
 number = 5
 
 HERE = {
@@ -63,6 +103,11 @@ HERE = {
         "clumsy": "tests.test_service_plugins:clumsy",
         "nothing": "tests.test_service_plugins:nothing",
         "number": "tests.test_service_plugins:number",
+        "talkative": "tests.test_service_plugins:talkative",
+        "leaving": "tests.test_service_plugins:leaving",
+        "half": "tests.test_service_plugins:half",
+        "unverifying": "tests.test_service_plugins:unverifying",
+        "listing": "tests.test_service_plugins:listing",
         "gone": "tests.no_such_module:store",
         "misspelt": "tests.test_service_plugins:rigth",
     },
@@ -76,6 +121,11 @@ WRONG = {
     "clumsy": "the plug-in 'clumsy' of realm one.nl fails: TypeError: clumsy() takes 1 positional argument",
     "nothing": "the plug-in 'nothing' of realm one.nl gives a NoneType, which does not provide IAccountStore",
     "number": "the plug-in 'number' is tests.test_service_plugins:number, which cannot be called",
+    "talkative": "the plug-in 'talkative' of realm one.nl: one two ?[31mthree",
+    "leaving": "the plug-in 'leaving' of realm one.nl fails: SystemExit: enough",
+    "half": "the plug-in 'half' of realm one.nl is no IAccountStore: The object <tests.",
+    "unverifying": "the plug-in 'unverifying' of realm one.nl is no IPasswordVerifier: ",
+    "listing": "the plug-in 'listing' of realm one.nl has mechanisms ['PLAIN']: should be a frozenset",
     "gone": "the plug-in 'gone' cannot be loaded: ModuleNotFoundError: No module named 'tests.no_such_",
     "misspelt": "the plug-in 'misspelt' cannot be loaded: AttributeError: ",
 }
