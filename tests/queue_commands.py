@@ -24,7 +24,7 @@ private-key = "{directory}/key.pem"
 [[realm]]
 name = "overheidstransactiepoort.nl"
 store = "sql"
-policy = [{{rule = "sender", sender = {{patterns = ["*@example.nl"]}}}}]
+notification = {{recipients = ["*@example.nl"]}}
 
 [[realm]]
 name = "maildir.nl"

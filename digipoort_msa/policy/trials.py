@@ -127,6 +127,7 @@ class Trials:
 
     def would_refuse(self, would: WouldRefuse) -> None:
         """What would have been a refusal: to the log as well."""
+        said, reason = str(would.refused.reply)[:_LONGEST], would.refused.cause[:_LONGEST]
         log.emit(
             log.WOULD_REFUSE,
             session=would.trace.session_id,
@@ -134,11 +135,11 @@ class Trials:
             account=would.identity.name,
             realm=would.identity.realm,
             moment=would.moment,
-            reply=str(would.refused.reply),
-            reason=would.refused.cause,
+            reply=said,
+            reason=reason,
         )
         identity, now = would.identity, self._now()
-        said = _SECONDS.sub("...", str(would.refused.reply))[:_LONGEST]
+        said = _SECONDS.sub("...", said)
         key = (identity.realm, would.rule, identity.name, would.moment, said)
         if key not in self._refusals and len(self._refusals) >= _MOST:
             key = (identity.realm, would.rule, "", would.moment, "")
@@ -154,7 +155,7 @@ class Trials:
             first=alike.first if alike else now,
             last=now,
             session=would.trace.session_id,
-            reason=would.refused.cause[:_LONGEST],
+            reason=reason,
         )
         self._write_soon()
 
