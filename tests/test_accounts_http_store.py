@@ -205,6 +205,22 @@ class RestingTests(HTTPStoreCase):
         self.assertEqual((await store.account("piet")).name, "piet")  # type: ignore[union-attr]
         self.assertEqual(len(self.events("store-recovered")), 1)
 
+    async def test_however_many_wait(self) -> None:
+        """When a rest begins, all who wait for their turn are told at once, and the turns are there again."""
+        self.serve(PIET).manners["/slow"] = silence
+        settings: dict[str, Any] = {"timeout": 0.2, "connect_timeout": 0.2, "first_rest": 0.1, "failures": 1}
+        store = self.store(f"{self.server.url}/slow", connections=2, **settings)
+        told: list[Any] = []
+        for number in range(1000):
+            store.account(f"name-{number}").addBoth(told.append)
+        while len(self.accounts.requests) < 2:
+            await deferLater(reactor, 0.01)
+        await deferLater(reactor, 0.4)
+        self.assertEqual(len(told), 1000)
+        self.assertTrue(all(each.check(Unavailable) for each in told))
+        del self.accounts.manners["/slow"]
+        self.assertEqual((await store.account("piet")).name, "piet")  # type: ignore[union-attr]
+
     async def test_no_account_stops_the_others(self) -> None:
         """A record that is wrong, or a name that the endpoint stumbles over, is no reason to rest."""
         self.serve(PIET)

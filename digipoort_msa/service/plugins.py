@@ -54,7 +54,7 @@ def _in_full(which: str, interface: type[Interface], made: Any) -> None:
         verifyObject(interface, made)
     except Invalid as error:
         raise ValueError(f"{which} is no {interface.__name__}: {_one_line(str(error))}") from error
-    mechanisms = getattr(made, "mechanisms", frozenset())
+    mechanisms: object = getattr(made, "mechanisms", frozenset())
     if not isinstance(mechanisms, frozenset) or not all(isinstance(each, str) for each in mechanisms):
         raise ValueError(f"{which} has mechanisms {mechanisms!r}: should be a frozenset of texts")
 

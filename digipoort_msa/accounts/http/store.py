@@ -60,6 +60,7 @@ class HTTPStore:
         self._breaker = breaker
         self._turns = DeferredSemaphore(at_once)
         self._under_way: set[Deferred[Answer]] = set()
+        self._ended = 0  # questions whose turns are still to be given on
 
     def account(self, username: str) -> "Deferred[Account | None]":
         return Deferred.fromCoroutine(self._account(username))
@@ -104,12 +105,22 @@ class HTTPStore:
 
         def done(outcome: Answer | Failure) -> None:
             self._under_way.discard(asking)
-            self._turns.release()
+            self._next()
             if not said.called:
                 said.callback(outcome)
 
         asking.addBoth(done)
         return said
+
+    def _next(self) -> None:
+        """A turn may end as soon as it is given, as all do while the endpoint rests: with a call inside a call
+        for each, a hundred who wait would be too many for the stack."""
+        self._ended += 1
+        if self._ended > 1:
+            return  # to the loop below, further up
+        while self._ended:
+            self._turns.release()
+            self._ended -= 1
 
     async def _admitted(self, url: str, question: Mapping[str, str], alone: bool) -> Answer:
         self._breaker.admit()
