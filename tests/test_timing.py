@@ -16,6 +16,7 @@ from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from digipoort_msa.accounts import seal
+from digipoort_msa.accounts.cache import VerifiedPasswords
 from digipoort_msa.accounts.passwords import PasswordHashing
 from digipoort_msa.accounts.stores import open_accounts
 from digipoort_msa.sasl.credentials import DigestCredential, ScramCredential
@@ -69,6 +70,7 @@ class WorkTests(_DoorsTestCase):
 
         self.patch(self.hashing, "verify", counted("hashes", PasswordHashing().verify))
         self.patch(seal, "_opened", counted("fields opened", seal._opened))
+        self.patch(VerifiedPasswords, "_tag", counted("tags", VerifiedPasswords._tag))
         self.patch(DigestCredential, "verify", counted("digests", DigestCredential.verify))
         self.patch(ScramCredential, "verify", counted("proofs", ScramCredential.verify))
         for threads in self.threads:
@@ -101,7 +103,8 @@ class WorkTests(_DoorsTestCase):
     async def test_passwords(self):
         for way in SLOW:
             for warm in (False, True):
-                await self.check(way, warm=warm, hashes=1, fields_opened=2, calls_of_threads=2, statements=1)
+                work = {"hashes": 1, "tags": 2, "fields_opened": 2, "calls_of_threads": 2, "statements": 1}
+                await self.check(way, warm=warm, **work)
 
     @proves("A5")
     async def test_digest(self):

@@ -53,19 +53,25 @@ class VerifiedPasswords:
     def knows(self, account: Account, mechanism: str, password: str) -> bool:
         """Was this password right for this account, exactly as it is now?
 
+        The work is the same whether there is an entry or not (A5).
+
         :param account: just read from its store.
         """
-        key = framed(account.realm, account.name, mechanism)
+        version = account.password_hash or account.revision
+        found = self._tag(account, mechanism, password, version)
+        remembered = self._remembered(framed(account.realm, account.name, mechanism))
+        return hmac.compare_digest(remembered or bytes(len(found)), found) and bool(remembered and version)
+
+    def _remembered(self, key: bytes) -> bytes:
+        """An entry's tag, which counts as used."""
         with self._lock:
             tag, expires = self._tags.get(key, (b"", 0.0))
-            if not tag:
-                return False
-            if expires <= self._now():
+            if tag and expires <= self._now():
                 del self._tags[key]
-                return False
-            self._tags.move_to_end(key)
-        version = account.password_hash or account.revision
-        return bool(version) and hmac.compare_digest(tag, self._tag(account, mechanism, password, version))
+                return b""
+            if tag:
+                self._tags.move_to_end(key)
+            return tag
 
     def _tag(self, account: Account, mechanism: str, password: str, password_hash: str) -> bytes:
         text = framed(account.realm, account.name, mechanism, password_hash, password)

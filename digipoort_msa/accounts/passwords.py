@@ -21,7 +21,7 @@ from attrs import frozen
 from passlib.context import CryptContext
 from twisted.internet.defer import Deferred, succeed
 
-from digipoort_msa.accounts.account import Account
+from digipoort_msa.accounts.account import Account, Status
 from digipoort_msa.accounts.cache import VerifiedPasswords
 from digipoort_msa.sasl.scram_keys import ScramKeys
 from digipoort_msa.threads import Threads
@@ -99,6 +99,8 @@ class Passwords:
         self._threads = threads
         self.cache = cache
         self._nobodys_hash = hashing.hash(secrets.token_urlsafe(32))
+        # Stands in for an account in the cache as well.
+        self._nobody = Account(name="", realm="", status=Status.DISABLED, password_hash=self._nobodys_hash)
 
     def verify(
         self,
@@ -119,7 +121,7 @@ class Passwords:
             such keys.  Not while the cache knows the password: the verification after that makes them.
         :raise Unavailable: (as the failure) too many verifications wait.
         """
-        if account is not None and self.cache.knows(account, mechanism, password):
+        if self.cache.knows(account or self._nobody, mechanism, password) and account is not None:
             return succeed(Verdict(True))
         return self._threads.call(self._verify, account, password, mechanism, upgrade, scram_iterations)
 
@@ -132,11 +134,12 @@ class Passwords:
         scram_iterations: int | None,
     ) -> Verdict:
         """In a thread."""
+        # Of many logins that came at once, the first has paid for the others by now.
+        known = self.cache.knows(account or self._nobody, mechanism, password)
         if account is None or not self._hashing.readable(account.password_hash):
             self._hashing.verify(password, self._nobodys_hash)
             return Verdict(False)
-        # Of many logins that came at once, the first has paid for the others by now.
-        if self.cache.knows(account, mechanism, password):
+        if known:
             return Verdict(True)
         if not self._hashing.verify(password, account.password_hash):
             return Verdict(False)
