@@ -1,6 +1,6 @@
 """Does the time of a refusal tell why it was one?  Every store, every mechanism, every reason (A5).
 
-    python -m benchmarks.timing [--quick] [--only STORE]
+    python -m benchmarks.timing [--quick] [--only STORE] [--memory-kib 64]
 
 For each way to log in, refusals of an unknown name, of a disabled account with the right password, and of an
 account that keeps nothing for the mechanism are compared with that of a wrong password, in turns without
@@ -149,7 +149,7 @@ def _us(interval: Interval) -> str:
 async def measure(reactor: Any, options: argparse.Namespace) -> None:
     began = monotonic()
     plan = QUICK if options.quick else Plan()
-    hashing = PasswordHashing()
+    hashing = PasswordHashing(memory_kib=options.memory_kib)
     lookups, passwords = (Threads(reactor, name, size=2, waiting=100) for name in ("accounts", "passwords"))
     defects = []
     print(f"{'microseconds more than a wrong password:':46}{'median':>9}{'':21}{'quickest tenth':>9}")
@@ -177,6 +177,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.timing")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, so that intervals are wider")
     parser.add_argument("--only", default="", help="only the stores whose name holds this text")
+    parser.add_argument(
+        "--memory-kib",
+        type=int,
+        default=19_456,
+        help="of a password's hash: with little, what is around the hash is seen sharper",
+    )
     options = parser.parse_args()
     sys.setswitchinterval(0.0005)  # as the service has it
     with open("/dev/null", "w", encoding="utf-8") as nowhere:  # it costs what it costs

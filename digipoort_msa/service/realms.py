@@ -37,7 +37,7 @@ _WAITING_PER_THREAD = 100
 _LOOKUP_THREADS = 2  # of each realm
 _POLICY_THREADS = 2
 #: However many passwords are guessed, the reactor comes first.
-_HASHING_IS_NICE = 10
+_HASHING_IS_NICE = 5
 _NOBODYS_KEY = 32  # octets
 
 
