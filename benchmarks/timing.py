@@ -153,21 +153,19 @@ async def measure(reactor: Any, options: argparse.Namespace) -> None:
     lookups, passwords = (Threads(reactor, name, size=2, waiting=100) for name in ("accounts", "passwords"))
     defects = []
     print(f"{'microseconds more than a wrong password:':46}{'median':>9}{'':21}{'quickest tenth':>9}")
-    try:
-        for name, stock in STORES.items():
-            if options.only not in name:
-                continue
-            with tempfile.TemporaryDirectory(prefix="msa-timing-") as folder:
-                stocked = stock(Place(reactor, Path(folder), lookups, hashing))
-                try:
-                    measurement = Measurement(reactor, plan, name, stocked, passwords, hashing)
-                    await measurement.run()
-                    defects += measurement.defects
-                finally:
-                    await maybeDeferred(stocked.stop)
-    finally:
-        lookups.stop()
-        passwords.stop()
+    for threads in (lookups, passwords):
+        reactor.addSystemEventTrigger("during", "shutdown", threads.stop)  # on SIGTERM as well
+    for name, stock in STORES.items():
+        if options.only not in name:
+            continue
+        with tempfile.TemporaryDirectory(prefix="msa-timing-") as folder:
+            stocked = stock(Place(reactor, Path(folder), lookups, hashing))
+            try:
+                measurement = Measurement(reactor, plan, name, stocked, passwords, hashing)
+                await measurement.run()
+                defects += measurement.defects
+            finally:
+                await maybeDeferred(stocked.stop)
     print(f"{monotonic() - began:.0f} seconds")
     if defects:
         raise SystemExit("\n".join(defects))
