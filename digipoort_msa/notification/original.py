@@ -62,7 +62,7 @@ class Original:
 
     def _value(self, name: bytes) -> str:
         """A field's first value, unfolded (RFC 5322 2.2.3)."""
-        pattern = rb"^" + name + rb"[ \t]*:((?:[^\r\n]++|\r\n[ \t])*+)"
+        pattern = rb"^" + name + rb"[ \t]*:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*)"
         match = re.search(pattern, self.header, re.IGNORECASE | re.MULTILINE)
         return match[1][:_LONGEST_VALUE].replace(b"\r\n", b"").decode("utf-8", "replace") if match else ""
 

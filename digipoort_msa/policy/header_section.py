@@ -18,8 +18,10 @@ from attrs import define, field, frozen
 SIZE, FIELDS = 65_536, 1_000
 
 _END = b"\r\n\r\n"
-# Possessive: each octet is looked at once.  A continuation line holds something besides white space.
-_FIELD = re.compile(rb"([!-9;-~]++):([^\r\n\0]*+(?:\r\n[ \t]++[^ \t\r\n\0][^\r\n\0]*+)*+)\r\n")
+# A continuation line holds something besides white space.  Where one is given up because what is behind it fits
+# nothing, it begins no field either, and the section is malformed at its line.  No group is possessive: see
+# tests/test_possessive.py.
+_FIELD = re.compile(rb"([!-9;-~]++):([^\r\n\0]*+(?:\r\n[ \t]++[^ \t\r\n\0][^\r\n\0]*+)*)\r\n")
 
 
 class HeaderFault(Exception):

@@ -19,9 +19,9 @@ _LONGEST = 320  # octets of an address: local-part, @ and domain (RFC 5321 4.5.3
 _NESTED = 16  # comments inside comments
 
 # RFC 5322 3.2.3 with RFC 6532: atoms may be UTF-8.
-_ATOM = r"[^\x00-\x20()<>\[\]:;@\\,.\"\x7f]+"
-_DOT_ATOM = rf"{_ATOM}(?:\.{_ATOM})*+"
-_QUOTED = r'"(?:[^"\\\r\n]|\\[^\r\n])*+"'
+_ATOM = r"[^\x00-\x20()<>\[\]:;@\\,.\"\x7f]++"
+_DOT_ATOM = rf"{_ATOM}(?:\.{_ATOM})*"
+_QUOTED = r'"[^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*"'
 _LITERAL = r"\[[^\[\]\\\s]*+\]"
 _ADDRESS = re.compile(rf"({_DOT_ATOM}|{_QUOTED})@({_DOT_ATOM}|{_LITERAL})")
 _WORD = re.compile(rf"{_QUOTED}|{_ATOM}|\.")  # a phrase may have dots: everyone takes "J. Jansen"

@@ -18,9 +18,8 @@ PARAMETERS, CHARACTERS = 32, 1_000
 _TOKEN = r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]++"  # noqa: S105 (RFC 2045 5.1's word for it)
 _TYPE = re.compile(rf"({_TOKEN})/({_TOKEN})[ \t]*+")
 _WORD = re.compile(rf"({_TOKEN})[ \t]*+")
-_PARAMETER = re.compile(
-    rf';[ \t]*+(?:({_TOKEN})=(?:({_TOKEN})|"((?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\["\\])*+)")[ \t]*+)?'
-)
+_PLAIN = r'[^"\\\x00-\x08\x0a-\x1f\x7f]*+'
+_PARAMETER = re.compile(rf';[ \t]*+(?:({_TOKEN})=(?:({_TOKEN})|"({_PLAIN}(?:\\["\\]{_PLAIN})*)")[ \t]*+)?')
 _QUOTED_PAIR = re.compile(r'\\(["\\])')
 _CONTINUED = re.compile(r"\*(0|[1-9][0-9]?)(\*?)")  # of RFC 2231 3
 _EXTENDED = re.compile(r"([^']*+)'([^']*+)'(.*+)", re.DOTALL)  # of RFC 2231 4
