@@ -77,6 +77,44 @@ class SQLiteTests(SynchronousTestCase):
         self.assertEqual(self.accounts.find("piet"), PIET)
         self.assertEqual(len(self.accounts._database._open), 1)
 
+    def test_closing_waits_for_lookups(self):
+        """To close a connection while another thread reads from it is an error in its driver: the service
+        stops while logins are under way."""
+        database = self.accounts._database
+        reading, go_on, closed, answers = threading.Event(), threading.Event(), threading.Event(), []
+
+        def read(result):
+            reading.set()
+            go_on.wait(5)
+            return result.scalar()
+
+        def close():
+            database.close()
+            closed.set()
+
+        looking_up = threading.Thread(
+            target=lambda: answers.append(database.look_up(text("SELECT 5"), {}, read))
+        )
+        looking_up.start()
+        self.assertTrue(reading.wait(5))
+        closing_down = threading.Thread(target=close)
+        closing_down.start()
+        while not database._closing:
+            go_on.wait(0.001)
+        self.assertRaises(Unavailable, self.accounts.find, "piet")
+        self.assertFalse(closed.is_set())
+        go_on.set()
+        looking_up.join(5)
+        closing_down.join(5)
+        self.assertEqual((answers, closed.is_set(), database._open), ([5], True, []))
+
+    def test_closing_waits_only_for_so_long(self):
+        self.patch(engine, "SECONDS", 0.1)
+        database = self.accounts._database
+        database._looking_up = 1
+        database.close()
+        database._looking_up = 0
+
 
 class ServerContract:
     """A server that goes away, hangs or is full is unavailable in bounded time, and then works again."""

@@ -38,6 +38,9 @@ class Database:
         self.engine = engine
         self._thread = threading.local()
         self._open: list[Connection] = []
+        self._looking_up = 0
+        self._closing = False
+        self._changed = threading.Condition()  # of the two above
 
     def look_up(
         self, statement: Executable, values: Mapping[str, object], read: Callable[[CursorResult[Any]], T]
@@ -49,14 +52,29 @@ class Database:
         restarted since the last one, it is run again on a new connection.
 
         :raise SQLAlchemyError: for :func:`answering`.
+        :raise Unavailable: :meth:`close` has begun.
         """
         began = monotonic()
+        with self._before_closing():
+            try:
+                return self._look_up(statement, values, read)
+            except DBAPIError as error:
+                if not error.connection_invalidated or monotonic() - began > SECONDS / 2:
+                    raise
+                return self._look_up(statement, values, read)
+
+    @contextmanager
+    def _before_closing(self) -> Iterator[None]:
+        with self._changed:
+            if self._closing:
+                raise Unavailable("the database is being let go of")
+            self._looking_up += 1
         try:
-            return self._look_up(statement, values, read)
-        except DBAPIError as error:
-            if not error.connection_invalidated or monotonic() - began > SECONDS / 2:
-                raise
-            return self._look_up(statement, values, read)
+            yield
+        finally:
+            with self._changed:
+                self._looking_up -= 1
+                self._changed.notify_all()
 
     def _look_up(
         self, statement: Executable, values: Mapping[str, object], read: Callable[[CursorResult[Any]], T]
@@ -99,11 +117,19 @@ class Database:
             yield connection
 
     def close(self) -> None:
-        """Let go of the connections; no other thread may be at work any more."""
-        while self._open:
-            self._open.pop().close()
-        self._thread = threading.local()
-        self.engine.dispose()
+        """Let go of the connections, when the lookups that are under way have ended: to close a connection
+        that another thread reads from is an error in its driver.  One that outlasts the time limits of its
+        database keeps its connection, which ends with the process."""
+        with self._changed:
+            self._closing = True
+            idle = self._changed.wait_for(lambda: not self._looking_up, timeout=SECONDS)
+        try:
+            while idle and self._open:
+                self._open.pop().close()
+            self._thread = threading.local()
+            self.engine.dispose()
+        finally:
+            self._closing = False
 
 
 @contextmanager

@@ -113,8 +113,8 @@ class HTTPStore:
         return said
 
     def _next(self) -> None:
-        """A turn may end as soon as it is given, as all do while the endpoint rests: with a call inside a call
-        for each, a hundred who wait would be too many for the stack."""
+        """A turn may end as soon as it is given, as all do while the endpoint rests: with a call inside a
+        call for each, a hundred who wait would be too many for the stack."""
         self._ended += 1
         if self._ended > 1:
             return  # to the loop below, further up
