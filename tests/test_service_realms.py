@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from digipoort_msa.config import load
+from digipoort_msa.service import realms
 from digipoort_msa.service.realms import Accounts, _nobodys_key
 from tests.requirements import proves
 
@@ -71,3 +73,15 @@ class ThreadsTests(TestCase):
             stores["dead.nl"]._threads.call(over.wait, 30)
         found = stores["alive.nl"].account("piet").addTimeout(5, reactor)
         self.assertIsNone(await found)
+
+    async def test_a_store_that_never_lets_go(self) -> None:
+        """The service ends all the same, and the stores after it are stopped."""
+        self.patch(realms, "_STOPPING", 0.05)
+        accounts = Accounts(load(self.file, files=False), reactor, lambda realm: None)  # type: ignore[arg-type,return-value]
+        stopped: list[None] = []
+        first, second = accounts._stores
+        self.patch(first, "stop", Deferred)
+        self.patch(second, "stop", lambda: stopped.append(None))
+        await accounts.close()
+        self.assertEqual(len(stopped), 1)
+        self.assertEqual(len(self.flushLoggedErrors(TimeoutError)), 1)

@@ -36,6 +36,7 @@ from digipoort_msa.threads import Threads
 _WAITING_PER_THREAD = 100
 _LOOKUP_THREADS = 2  # of each realm
 _POLICY_THREADS = 2
+_STOPPING = 10.0  # seconds that each store and policy has to let go of what it has
 #: However many passwords are guessed, the reactor comes first.
 _HASHING_IS_NICE = 5
 _NOBODYS_KEY = 32  # octets
@@ -79,7 +80,7 @@ class Accounts:
         """Let go of threads, stores and policies; nobody logs in or submits any more."""
         for stop in [each.stop for each in (*self._policies, self._trials, *self._stores)]:
             try:
-                await maybeDeferred(stop)
+                await maybeDeferred(stop).addTimeout(_STOPPING, self._reactor)
             except Exception:  # noqa: BLE001 -- the next has to stop all the same
                 log.failure(log.DEFECT, Failure(), where="stopping")
         for threads in self._threads:
