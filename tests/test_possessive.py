@@ -1,8 +1,8 @@
 """Regular expressions that Debian's Python reads as later ones do.
 
-Before 3.11.5, a possessive group whose last round fails half-way has swallowed that half: ``(?:\\r\\n x)*+`` took the
-CRLF before a line that is no continuation (gh-106052), so that no header section was well-formed.  Possessive
-characters (``[a-z]++``) are sound.
+Before 3.11.5, a possessive group whose last round fails half-way has swallowed that half: ``(?:\\r\\n x)*+``
+took the CRLF before a line that is no continuation (gh-106052), so that no header section was well-formed.
+Possessive characters (``[a-z]++``) are sound.
 """
 
 import re

@@ -18,9 +18,9 @@ from attrs import define, field, frozen
 SIZE, FIELDS = 65_536, 1_000
 
 _END = b"\r\n\r\n"
-# A continuation line holds something besides white space.  Where one is given up because what is behind it fits
-# nothing, it begins no field either, and the section is malformed at its line.  No group is possessive: see
-# tests/test_possessive.py.
+# A continuation line holds something besides white space.  Where one is given up because what is behind it
+# fits nothing, it begins no field either, and the section is malformed at its line.  No group is possessive:
+# tests/test_possessive.py says why.
 _FIELD = re.compile(rb"([!-9;-~]++):([^\r\n\0]*+(?:\r\n[ \t]++[^ \t\r\n\0][^\r\n\0]*+)*)\r\n")
 
 
