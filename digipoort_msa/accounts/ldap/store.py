@@ -186,8 +186,9 @@ class LDAPAccountStore:
             lambda codec: codec.search(base, scope, filter_text, attributes, size=size, seconds=_SECONDS)
         )
         if answer.code == SUCCESS:
-            for entry in answer.entries:
-                check_names(entry, attributes)
+            if attributes:  # where none was asked for, only the entry itself counts
+                for entry in answer.entries:
+                    check_names(entry, attributes)
             return answer.entries
         if answer.code == SIZE_LIMIT_EXCEEDED:
             raise Unavailable(f"more than {size} entries fit {filter_text} below {base}")
