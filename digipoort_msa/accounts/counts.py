@@ -12,7 +12,33 @@ from math import floor
 Key = tuple[str, str, str]
 
 
-class LeakyCounts:
+class Changing:
+    """What remembers which of its keys have changed, for whoever writes them down."""
+
+    entries: int  # how many keys there may be
+    _changed: set[Key] | None  # since they were taken; None: too many to tell
+
+    def take_changes(self) -> set[Key] | None:
+        """The keys whose count has changed since the last time; ``None``: any may have."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def give_back(self, keys: Iterable[Key] | None) -> None:
+        """What was taken has not been kept."""
+        if keys is None:
+            self._changed = None
+        else:
+            for key in keys:
+                self._mark(key)
+
+    def _mark(self, key: Key) -> None:
+        if self._changed is not None:
+            self._changed.add(key)
+            if len(self._changed) > 2 * self.entries:
+                self._changed = None
+
+
+class LeakyCounts(Changing):
     """Counts that drain at an even pace, at most ``entries`` of them: the longest unused go first."""
 
     def __init__(self, now: Callable[[], float], *, limit: int, window: float, entries: int) -> None:
@@ -23,10 +49,10 @@ class LeakyCounts:
         """
         self.limit = limit
         self.window = window
-        self._changed: set[Key] | None = set()  # since they were taken; None: too many to tell
         self._now = now
         self._pace = limit / window
         self.entries = entries
+        self._changed = set()
         self._empty_at: OrderedDict[Key, float] = OrderedDict()  # when each will have drained
 
     def value(self, key: Key) -> float:
@@ -69,25 +95,6 @@ class LeakyCounts:
         """Those with a count above nothing."""
         now = self._now()
         return (key for key, empty_at in self._empty_at.items() if empty_at > now)
-
-    def take_changes(self) -> set[Key] | None:
-        """The keys whose count has changed since the last time; ``None``: any may have."""
-        changed, self._changed = self._changed, set()
-        return changed
-
-    def give_back(self, keys: Iterable[Key] | None) -> None:
-        """What was taken has not been kept."""
-        if keys is None:
-            self._changed = None
-        else:
-            for key in keys:
-                self._mark(key)
-
-    def _mark(self, key: Key) -> None:
-        if self._changed is not None:
-            self._changed.add(key)
-            if len(self._changed) > 2 * self.entries:
-                self._changed = None
 
     def _put(self, key: Key, empty_at: float) -> None:
         self._empty_at[key] = empty_at

@@ -7,15 +7,15 @@ longest loses one.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
-from digipoort_msa.accounts.counts import Key
+from digipoort_msa.accounts.counts import Changing, Key
 
 _SOURCES = 32  # of one account
 _Account = tuple[str, str]  # (realm, account)
 
 
-class Trust:
+class Trust(Changing):
     """Until when each source is trusted for each account.  The keys name all three."""
 
     def __init__(self, now: Callable[[], float], *, seconds: float, entries: int) -> None:
@@ -26,7 +26,7 @@ class Trust:
         self.seconds = seconds
         self._now = now
         self.entries = entries
-        self._changed: set[Key] | None = set()
+        self._changed = set()
         # Each account's few sources are in the order of their last logins: a dict has half of the size.
         self._until: OrderedDict[_Account, dict[str, float]] = OrderedDict()
         self._known: dict[str, tuple[int, float]] = {}  # source: of how many accounts, and until when at most
@@ -71,19 +71,6 @@ class Trust:
                 if until > now:
                     yield realm, account, source
 
-    def take_changes(self) -> set[Key] | None:
-        """As of :meth:`.counts.LeakyCounts.take_changes`."""
-        changed, self._changed = self._changed, set()
-        return changed
-
-    def give_back(self, keys: Iterable[Key] | None) -> None:
-        """What was taken has not been kept."""
-        if keys is None:
-            self._changed = None
-        else:
-            for key in keys:
-                self._mark(key)
-
     def __len__(self) -> int:
         return self._size
 
@@ -115,9 +102,3 @@ class Trust:
         if of > 1:
             self._known[source] = (of - 1, until)
         self._mark((*owner, source))
-
-    def _mark(self, key: Key) -> None:
-        if self._changed is not None:
-            self._changed.add(key)
-            if len(self._changed) > 2 * self.entries:
-                self._changed = None
