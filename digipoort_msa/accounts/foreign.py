@@ -29,7 +29,6 @@ from typing import Any
 
 from sqlalchemy import CursorResult, Engine, TextClause, text
 from sqlalchemy.engine import Connection
-from twisted.internet.defer import Deferred
 from zope.interface import alsoProvides, implementer
 
 from digipoort_msa import log
@@ -47,7 +46,7 @@ from digipoort_msa.accounts.foreign_columns import (
     as_status,
     as_texts,
 )
-from digipoort_msa.accounts.sql import can_be_asked_for
+from digipoort_msa.accounts.sql import ThreadedStore, can_be_asked_for
 from digipoort_msa.interfaces import IAccountStore, IUpgradableAccountStore, Unavailable
 from digipoort_msa.sasl.scram_keys import ScramKeys
 from digipoort_msa.statements import Statement
@@ -223,27 +222,15 @@ _NOBODY: Mapping[str, Any] = {
 
 
 @implementer(IAccountStore)
-class ForeignAccountStore:
+class ForeignAccountStore(ThreadedStore):
     """:class:`ForeignAccounts` for the reactor; one that can be upgraded where there is a query for it."""
 
     def __init__(self, accounts: ForeignAccounts, threads: Threads) -> None:
+        super().__init__(accounts, threads)
         self.mechanisms = accounts.mechanisms
-        self._accounts = accounts
-        self._threads = threads
         self.keeps = accounts.keeps
         if self.keeps:
             alsoProvides(self, IUpgradableAccountStore)
-
-    def account(self, username: str) -> "Deferred[Account | None]":
-        return self._threads.call(self._accounts.find, username)
-
-    def upgrade(
-        self, account: Account, password_hash: str | None, scram: ScramKeys | None
-    ) -> "Deferred[bool]":
-        return self._threads.call(self._accounts.upgrade, account, password_hash, scram)
-
-    def stop(self) -> "Deferred[None]":
-        return self._threads.call(self._accounts.close)
 
 
 def _bindable(statement: Statement) -> TextClause:

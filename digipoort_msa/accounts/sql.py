@@ -9,7 +9,7 @@ connected to, and what happens when one is down, is in :mod:`.engine`; somebody 
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Engine, and_, bindparam, insert, select
 from sqlalchemy.engine import Connection
@@ -246,14 +246,20 @@ class SQLAccounts:
             self._preparing.release()
 
 
-@implementer(IUpgradableAccountStore, IEvenStore)
-class SQLAccountStore:
-    """:class:`SQLAccounts` for the reactor."""
+class Blocking(Protocol):
+    """Accounts that are read and written by calls that block."""
 
-    mechanisms = frozenset({"DIGEST-MD5", "PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"})
-    keeps = frozenset({"password_hash", "scram"})
+    def find(self, name: str) -> Account | None: ...
 
-    def __init__(self, accounts: SQLAccounts, threads: Threads) -> None:
+    def upgrade(self, account: Account, password_hash: str | None, scram: ScramKeys | None) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+class ThreadedStore:
+    """What an account store asks of them, in threads."""
+
+    def __init__(self, accounts: Blocking, threads: Threads) -> None:
         self._accounts = accounts
         self._threads = threads
 
@@ -267,6 +273,14 @@ class SQLAccountStore:
 
     def stop(self) -> "Deferred[None]":
         return self._threads.call(self._accounts.close)
+
+
+@implementer(IUpgradableAccountStore, IEvenStore)
+class SQLAccountStore(ThreadedStore):
+    """:class:`SQLAccounts` for the reactor."""
+
+    mechanisms = frozenset({"DIGEST-MD5", "PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"})
+    keeps = frozenset({"password_hash", "scram"})
 
 
 def can_be_asked_for(name: str) -> bool:
