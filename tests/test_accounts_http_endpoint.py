@@ -10,6 +10,7 @@ from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.internet.task import LoopingCall, deferLater
 
 from digipoort_msa.accounts.account import Status
+from digipoort_msa.accounts.http import endpoint as endpoint_module
 from digipoort_msa.accounts.http.store import HTTPStore
 from digipoort_msa.config.stores.http import Http
 from digipoort_msa.service.http_accounts import open_http
@@ -84,6 +85,17 @@ class QuestionTests(HTTPStoreCase):
         self.server.drop()
         account = await store.account("piet")
         self.assertEqual(account and account.name, "piet")
+
+    async def test_a_kept_connection_whose_time_is_over_after_it_was_closed(self) -> None:
+        """Its time is ended without a complaint, and what is kept can be dropped ever after."""
+        self.serve(PIET)
+        self.patch(endpoint_module, "_IDLE", 0.01)
+        store = self.store(f"{self.server.url}/account")
+        await store.account("piet")
+        self.server.drop()
+        await deferLater(reactor, 0.05)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        await store.stop()
 
     async def test_only_so_many_at_once(self) -> None:
         self.serve(PIET)

@@ -260,8 +260,11 @@ class _Bounded(ProtocolWrapper):
             super().dataReceived(data)
 
     def abortConnection(self) -> None:
-        transport: Any = self.transport
-        transport.abortConnection()
+        # The pool ends what it keeps when its time is over, also what the endpoint has closed by then; a TLS
+        # transport raises at that, and its timer would be in the pool's way for good.
+        if self in self._open:
+            transport: Any = self.transport
+            transport.abortConnection()
 
     def loseConnection(self) -> None:
         self.abortConnection()
