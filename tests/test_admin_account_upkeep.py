@@ -100,6 +100,8 @@ class RekeyTests(AccountCommands, SynchronousTestCase):
         write_keys(mine, (NEW,))
         self.assertTrue(json.loads(self.succeed("show", "jan", "--realm", "three.nl", "--json"))["scram"])
         self.assertIn("were sealed anew", self.succeed("rekey", "--realm", "three.nl"))
+        write_keys(mine, (FORMER, NEW))
+        self.assertIn("sealed anew; the former keys (1) may be taken out", self.succeed("rekey"))
 
     def test_a_database_that_is_down(self):
         """It says which, and makes no key yet."""

@@ -144,5 +144,5 @@ def _sentence(file: _File, outcome: Rekeyed, only: Realm | None) -> str:
         return sealed
     if file.own:
         return f"{sealed}; the former key stays until this was run without --realm"
-    others = "" if only is None else "; once the other realms have had this too,"
-    return f"{sealed}{others} the former keys ({outcome.former}) may be taken out of the file"
+    others = "" if only is None else "once the other realms have had this too, "
+    return f"{sealed}; {others}the former keys ({outcome.former}) may be taken out of the file"
