@@ -130,6 +130,14 @@ class Documents(SynchronousTestCase):
             "client-certificates, client-ca, client-crl",
         )
 
+    def test_what_has_moved(self) -> None:
+        """A configuration of the release before says what to write instead."""
+        realm = {"name": "example.nl", "url": "sqlite:////a", "bind-sender": True}
+        self.assertEqual(
+            [line.partition(": ")[2] for line in problems(document(realm=[realm]))],
+            ["unknown key; now it is sql.url", 'unknown key; now it is a policy with rule = "sender"'],
+        )
+
     def test_underscores(self) -> None:
         """The commonest slip gets its answer."""
         (line,) = problems(document(limits={"message_size": 1}))

@@ -131,6 +131,9 @@ def key_path(location: tuple[int | str, ...]) -> str:
 
 
 def _nearest(name: str, table: type[BaseModel]) -> str:
+    moved: Mapping[str, str] = getattr(table, "moved", {})
+    if name in moved:
+        return f"unknown key; now it is {moved[name]}"
     known = [field.alias or key for key, field in table.model_fields.items()]
     near = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1)
     return "unknown key; " + (f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}")

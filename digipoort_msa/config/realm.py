@@ -1,7 +1,8 @@
 """``[[realm]]``: accounts that belong together, and what they may submit."""
 
+from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -24,6 +25,18 @@ class Realm(Table):
 
     A pattern is an address in which ``*`` stands for any run of characters, such as ``*@example.nl``.
     """
+
+    #: Keys that were here before, and what stands for them now.
+    moved: ClassVar[Mapping[str, str]] = {
+        "url": "sql.url",
+        "bind-sender": 'a policy with rule = "sender"',
+        "senders": 'a policy with rule = "sender", and its patterns',
+        "sender-addresses": "addresses",
+        "recipients": 'a policy with rule = "recipients"',
+        "required-headers": 'a policy with rule = "profile"',
+        "header-patterns": 'a policy with rule = "profile"',
+        "maximum-header-size": 'a policy with rule = "profile"',
+    }
 
     name: Annotated[str, StringConstraints(pattern=r"^[!#-?A-\[\]-~]+$")] = Field(
         description="the realm's name, as DIGEST-MD5 and user@realm logins say it: "
