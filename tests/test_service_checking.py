@@ -1,5 +1,8 @@
 """What ``check`` finds by opening stores."""
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,6 +12,48 @@ from digipoort_msa.service import stores
 from digipoort_msa.service.checking import unusable
 from tests.account_doubles import MemoryStore
 from tests.configurations import document
+
+
+class ForeignTableTests(SynchronousTestCase):
+    """What is wrong with a query shows when the database is asked, and not at the first login."""
+
+    def setUp(self) -> None:
+        self.file = Path(self.mktemp()).absolute()
+        with closing(sqlite3.connect(self.file)) as connection:
+            connection.execute("CREATE TABLE users (login TEXT, hash TEXT, off INTEGER)")
+
+    def problems(self, query: str) -> list[str]:
+        sql = {"url": f"sqlite:///{self.file}", "account-query": query}
+        realm = {"name": "a", "sql": sql, "mechanisms": ["PLAIN"]}
+        found = list(unusable(Settings.model_validate(document(realm=[realm]))))
+        self.assertTrue(all(problem.warning for problem in found))
+        return [str(problem) for problem in found]
+
+    def test_right(self) -> None:
+        query = "SELECT login AS name, hash AS password_hash, off AS disabled FROM users WHERE login = :name"
+        self.assertEqual(self.problems(query), [])
+
+    def test_wrong(self) -> None:
+        for query, words in (
+            ("SELECT name, disabled FROM nobody WHERE name = :name", "no such table: nobody"),
+            ("SELECT login AS name, of AS disabled FROM users WHERE login = :name", "no such column: of"),
+        ):
+            (said,) = self.problems(query)
+            self.assertIn("realm[0].sql.account-query: was tried, and the realm's logins", said)
+            self.assertIn(words, said)
+
+    def test_a_database_that_is_down(self) -> None:
+        realm = {
+            "name": "a",
+            "mechanisms": ["PLAIN"],
+            "sql": {
+                "url": "postgresql://msa@127.0.0.1:1/x",
+                "account-query": "SELECT name, disabled FROM users WHERE name = :name",
+            },
+        }
+        (problem,) = unusable(Settings.model_validate(document(realm=[realm])))
+        self.assertTrue(problem.warning)
+        self.assertIn("454", str(problem))
 
 
 class StoreTests(SynchronousTestCase):

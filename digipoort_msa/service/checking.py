@@ -9,7 +9,7 @@ from twisted.internet.defer import maybeDeferred
 from digipoort_msa.config import Problem
 from digipoort_msa.config.realm import Realm
 from digipoort_msa.config.settings import Settings
-from digipoort_msa.interfaces import Facilities
+from digipoort_msa.interfaces import Facilities, Unavailable
 from digipoort_msa.service.queues import make_notifications
 
 
@@ -17,7 +17,8 @@ def unusable(settings: Settings) -> Iterator[Problem]:
     """Every problem, warnings among them, of settings that :func:`digipoort_msa.config.load` has nothing
     against.
 
-    Files are read; nothing is written, kept open or started.
+    Files are read, and a database with tables of somebody else's is asked for an account; nothing is written,
+    kept open or started.
     """
     told = set()
     for index, realm in enumerate(settings.realm):
@@ -29,7 +30,36 @@ def unusable(settings: Settings) -> Iterator[Problem]:
                 yield Problem(f"{key}.templates", str(error))
             told.add(key)
     for index, realm in enumerate(settings.realm):
+        yield from _foreign_tables(f"realm[{index}]", realm)
         yield from _store_and_plugins(f"realm[{index}]", realm, settings)
+
+
+def _foreign_tables(key: str, realm: Realm) -> Iterator[Problem]:
+    """A query is known to be right only when its database has answered it, with no account as a rule.
+
+    It is a warning: the database may be down for now, and then the realm's logins wait for it as well.
+    """
+    if realm.store != "sql" or realm.sql.account_query is None:
+        return
+    from digipoort_msa.accounts.stores import open_foreign
+
+    sql = realm.sql
+    try:
+        accounts = open_foreign(
+            realm=realm.name,
+            url=sql.url or "",
+            query=realm.sql.account_query,
+            password_file=sql.password_file,
+        )
+    except (ValueError, OSError):
+        return  # which the rules on settings tell
+    try:
+        accounts.find("digipoort-msa-check")
+    except Unavailable as error:
+        right = f"was tried, and the realm's logins would be told 454 now: {error}"
+        yield Problem(f"{key}.sql.account-query", right, warning=True)
+    finally:
+        accounts.close()
 
 
 def _store_and_plugins(key: str, realm: Realm, settings: Settings) -> Iterator[Problem]:
