@@ -150,6 +150,12 @@ class RateRuleTests(SynchronousTestCase):
         judgement.abort()
         self.mail(rule, size=400)
 
+    def test_what_never_fits_is_not_told_to_come_back(self) -> None:
+        rule = self.rule(MESSAGES, OCTETS)
+        for _ in range(3):
+            self.mail(rule).accepted()
+        self.refused("552 5.3.4 More octets at once than this account may ever submit", rule, size=1001)
+
     def test_memory_is_bounded(self) -> None:
         self.patch(rate, "_MOST", 10)
         bucket = Bucket(MESSAGES, self.clock.seconds)

@@ -109,9 +109,9 @@ class _Judgement(Judgement):
     _octets: int = field(default=0, init=False)
 
     def sender(self, path: Path, parameters: MailParameters) -> None:
-        self._take(Unit.MESSAGES, 1)
         if parameters.size:  # only a promise: it is counted when it has come
-            self._room(Unit.OCTETS, parameters.size)
+            self._room(Unit.OCTETS, parameters.size)  # first, since what never fits need not come back
+        self._take(Unit.MESSAGES, 1)
 
     def recipient(self, envelope: Envelope, path: Path, parameters: RcptParameters) -> None:
         if path not in envelope.recipients:
