@@ -148,6 +148,14 @@ class RulesTests(SynchronousTestCase):
         error: UnauthorizedLogin = self.assertRaises(UnauthorizedLogin, self.account_of, *rules, **names)
         return str(error)
 
+    def test_all_but_the_issuer(self) -> None:
+        of_one = rule("common-name", "*", "*", issuer="CN=CA,O=Us")
+        self.assertEqual(
+            self.refused(of_one, common_names=("b",), issuer="O=Us,CN=CA"),
+            "no rule of realm one.nl fits the certificate of CN=x: its issuer is O=Us,CN=CA, where a rule has "
+            "CN=CA,O=Us",
+        )
+
     def test_the_first_that_fits(self) -> None:
         rules = (
             rule("san-dns", "a.nl", "first"),

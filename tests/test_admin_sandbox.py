@@ -261,7 +261,8 @@ class Running(SynchronousTestCase):
             )
             self.assertNotEqual(done.returncode, 0)
         printed = self.end(process, signal.SIGTERM)
-        self.assertIn("from 127.0.0.1 failed with 535 5.7.8 Authentication credentials invalid, for business: ", printed)
+        refusal = "from 127.0.0.1 failed with 535 5.7.8 Authentication credentials invalid, for business: "
+        self.assertIn(refusal, printed)
         self.assertIn("TLS failed with 127.0.0.1: ", printed)
         self.assertNotIn("not-the-one", printed + (self.folder / "log").read_text())
 
