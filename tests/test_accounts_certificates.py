@@ -152,8 +152,8 @@ class RulesTests(SynchronousTestCase):
         of_one = rule("common-name", "*", "*", issuer="CN=CA,O=Us")
         self.assertEqual(
             self.refused(of_one, common_names=("b",), issuer="O=Us,CN=CA"),
-            "no rule of realm one.nl fits the certificate of CN=x: its issuer is O=Us,CN=CA, where a rule has "
-            "CN=CA,O=Us",
+            "no rule of realm one.nl fits the certificate of CN=x: its issuer is O=Us,CN=CA, where a rule "
+            "has CN=CA,O=Us",
         )
 
     def test_the_first_that_fits(self) -> None:

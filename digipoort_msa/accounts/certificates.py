@@ -140,7 +140,7 @@ class CertificateRules:
         )
 
     def _but_for_its_issuer(self, certificate: ClientCertificate) -> str:
-        """The rest of that sentence, where all but the issuer fits: a name is soon written in another order."""
+        """The rest of that sentence, where only the issuer differs: a name is soon written another way."""
         for rule in self._rules:
             if rule.issuer and evolve(rule, issuer="").accounts(certificate):
                 return f": its issuer is {certificate.issuer}, where a rule has {rule.issuer}"
