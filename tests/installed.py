@@ -179,6 +179,10 @@ class Server:
             start_new_session=True,
         )
         self.await_ports(seconds)
+        # It listens before its spool is open, and a signal in between ends it on the spot.
+        end = monotonic() + seconds
+        while self.process.poll() is None and " is open: " not in self.logged() and monotonic() < end:
+            sleep(0.02)
 
     def await_ports(self, seconds: float = 60) -> None:
         end = monotonic() + seconds
