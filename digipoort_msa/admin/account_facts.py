@@ -1,13 +1,18 @@
 """``digipoort-msa account expire``, ``digest-until``, ``addresses`` and ``groups``: what is known of an
 account."""
 
+from collections.abc import Callable
 from datetime import date
 from typing import Any
 
 import click
 
+from digipoort_msa.accounts.account import Account
+from digipoort_msa.accounts.administration import Administration
 from digipoort_msa.admin.console import Console, json_option, pass_console
 from digipoort_msa.admin.realm_accounts import administration, realm_option, report
+
+_Changes = tuple[str, ...]
 
 
 class Day(click.ParamType):
@@ -77,18 +82,11 @@ def digest_until(
 @json_option
 @pass_console
 def addresses(
-    console: Console,
-    name: str,
-    added: tuple[str, ...],
-    removed: tuple[str, ...],
-    realm_name: str | None,
-    as_json: bool,
+    console: Console, name: str, realm_name: str | None, as_json: bool, **changes: _Changes
 ) -> None:
     """Show or change which addresses are an account's own: rules on senders go by them."""
     with administration(console, realm_name) as realm:
-        if added or removed:
-            realm.set_addresses(name, added, removed)
-        account = realm.get(name)
+        account = _changed(realm, realm.set_addresses, name, **changes)
         report("\n".join(account.addresses) or f"{account.name} has no addresses", account, as_json)
 
 
@@ -99,17 +97,21 @@ def addresses(
 @realm_option
 @json_option
 @pass_console
-def groups(
-    console: Console,
-    name: str,
-    added: tuple[str, ...],
-    removed: tuple[str, ...],
-    realm_name: str | None,
-    as_json: bool,
-) -> None:
+def groups(console: Console, name: str, realm_name: str | None, as_json: bool, **changes: _Changes) -> None:
     """Show or change the groups of an account: rules can be for some groups only."""
     with administration(console, realm_name) as realm:
-        if added or removed:
-            realm.set_groups(name, added, removed)
-        account = realm.get(name)
+        account = _changed(realm, realm.set_groups, name, **changes)
         report("\n".join(sorted(account.groups)) or f"{account.name} is in no group", account, as_json)
+
+
+def _changed(
+    realm: Administration,
+    change: Callable[[str, _Changes, _Changes], object],
+    name: str,
+    added: _Changes,
+    removed: _Changes,
+) -> Account:
+    """The account, after what is to be added and removed, if anything is."""
+    if added or removed:
+        change(name, added, removed)
+    return realm.get(name)
